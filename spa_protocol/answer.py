@@ -1,0 +1,124 @@
+"""The answer: what the server says to a verified request, and to nothing else (docs/protocol.md, section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spa_protocol.body import Address, BodyReader, BodyWriter, MalformedBody, MessageType
+from spa_protocol.keys import ChannelKeys
+from spa_protocol.knock import MAX_SERVICES
+from spa_protocol.names import is_service_name
+from spa_protocol.refusal import GRANTED, Refusal
+from spa_protocol.seal import Domain, answer_tag, seal, unseal
+
+MAX_ABOUT = 63
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredService:
+    """A service in an answer.
+
+    `left_s`: seconds left on the lease; in the answer to an enrolment 0, since nothing was opened. `tcp_port` and
+    `udp_port`: the first port of each protocol, or 0. `needs_signed_source`: whether the knock must name the address.
+    """
+
+    name: str
+    left_s: int
+    tcp_port: int
+    udp_port: int
+    needs_signed_source: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server says.
+
+    `refusal`: None where granted. `time_ms`: the server's clock, UTC. `seen` and `seen_port`: where the request came
+    from. `about`: what a refusal concerns, or the device's label. `services`: those granted; after an enrolment, those
+    that the device may open.
+    """
+
+    refusal: Refusal | None
+    time_ms: int
+    seen: Address
+    seen_port: int
+    about: str = ""
+    services: tuple[AnsweredService, ...] = ()
+
+    def body(self) -> bytes:
+        """The 400-byte body; raises ValueError for what the protocol cannot say."""
+        if len(self.services) > MAX_SERVICES or len(self.about) > MAX_ABOUT:
+            raise ValueError(f"an answer has room for {MAX_SERVICES} services and {MAX_ABOUT} characters")
+        writer = BodyWriter(MessageType.ANSWER)
+        writer.number(self.refusal.code if self.refusal else GRANTED, 1)
+        writer.number(self.time_ms, 8)
+        writer.address(self.seen)
+        writer.number(self.seen_port, 2)
+        writer.text(self.about)
+        writer.number(len(self.services), 1)
+        for service in self.services:
+            writer.text(service.name)
+            writer.number(service.left_s, 4)
+            writer.number(service.tcp_port, 2)
+            writer.number(service.udp_port, 2)
+            writer.number(int(service.needs_signed_source), 1)
+        return writer.finish()
+
+    @classmethod
+    def parse(cls, body: bytes) -> Answer:
+        """The answer in a body; raises MalformedBody."""
+        reader = BodyReader(body, MessageType.ANSWER)
+        outcome = reader.number(1)
+        refusal = Refusal.of_code(outcome)
+        if refusal is None and outcome != GRANTED:
+            raise MalformedBody("outcome")
+        time_ms, seen, seen_port, about = reader.number(8), reader.address(), reader.number(2), reader.text()
+        count = reader.number(1)
+        if seen is None or len(about) > MAX_ABOUT or not about.isprintable() or count > MAX_SERVICES:
+            raise MalformedBody("answer")
+        services = tuple(_read_service(reader) for _ in range(count))
+        reader.finish()
+        return cls(refusal, time_ms, seen, seen_port, about, services)
+
+
+def _read_service(reader: BodyReader) -> AnsweredService:
+    name, left_s = reader.text(), reader.number(4)
+    tcp_port, udp_port, flags = reader.number(2), reader.number(2), reader.number(1)
+    if not is_service_name(name) or flags > 1:
+        raise MalformedBody("service")
+    return AnsweredService(name, left_s, tcp_port, udp_port, bool(flags))
+
+
+def seal_answer(
+    answer: Answer,
+    *,
+    keys: ChannelKeys,
+    server_seed: bytes,
+    server_identity: bytes,
+    request_head: bytes,
+    nonce: bytes,
+) -> bytes:
+    """The datagram that answers the request with that head (its tag and nonce). `nonce`: 24 random bytes."""
+    return seal(
+        seal_key=keys.answer_seal,
+        seed=server_seed,
+        domain=Domain.ANSWER,
+        server_identity=server_identity,
+        tag=answer_tag(keys, request_head),
+        nonce=nonce,
+        body=answer.body(),
+        context=request_head,
+    )
+
+
+def open_answer(datagram: bytes, *, keys: ChannelKeys, server_identity: bytes, request_head: bytes) -> Answer | None:
+    """The answer to the request with that head, or None for anything else that arrived."""
+    opened = unseal(datagram, keys.answer_seal, request_head)
+    if opened is None or opened.tag != answer_tag(keys, request_head):
+        return None
+    if not opened.is_signed_by(server_identity, Domain.ANSWER, server_identity):
+        return None
+    try:
+        return Answer.parse(opened.body)
+    except MalformedBody:
+        return None
