@@ -49,6 +49,8 @@ class Answer:
         """The 400-byte body; raises ValueError for what the protocol cannot say."""
         if len(self.services) > MAX_SERVICES or len(self.about) > MAX_ABOUT:
             raise ValueError(f"an answer has room for {MAX_SERVICES} services and {MAX_ABOUT} characters")
+        if not self.about.isprintable() or not all(is_service_name(service.name) for service in self.services):
+            raise ValueError("an answer says printable characters and the names of services only")
         writer = BodyWriter(MessageType.ANSWER)
         writer.number(self.refusal.code if self.refusal else GRANTED, 1)
         writer.number(self.time_ms, 8)

@@ -42,7 +42,9 @@ class BodyWriter:
         self._bytes = bytearray((VERSION, message.value, SIGNATURE_ED25519))
 
     def number(self, value: int, size: int) -> None:
-        """An unsigned number of `size` bytes; raises OverflowError where it does not fit."""
+        """An unsigned number of `size` bytes; raises ValueError where it does not fit."""
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{value} does not fit in {size} bytes")
         self._bytes += value.to_bytes(size, "big")
 
     def raw(self, value: bytes) -> None:
@@ -56,7 +58,9 @@ class BodyWriter:
         self._bytes += encoded
 
     def address(self, value: Address | None) -> None:
-        """A family byte and 16 bytes."""
+        """A family byte and 16 bytes; raises ValueError for a zone or an IPv4-mapped address, which have no form."""
+        if isinstance(value, IPv6Address) and (value.scope_id is not None or value.ipv4_mapped is not None):
+            raise ValueError(f"{value} cannot be said: no zone, and an IPv4 address as one")
         self.number(value.version if value else 0, 1)
         self._bytes += (value.packed if value else b"").ljust(16, b"\0")
 

@@ -35,8 +35,10 @@ class Invite:
         """The invite's one line; raises ValueError for what it cannot say."""
         if not 1 <= len(self.hosts) <= MAX_HOSTS or not all(map(is_host, self.hosts)):
             raise ValueError(f"an invite names one to {MAX_HOSTS} host names or addresses")
-        if {len(self.secret), len(self.server_identity), len(self.exchange)} != {KEY_SIZE} or self.knock_port == 0:
-            raise ValueError(f"an invite holds three values of {KEY_SIZE} bytes and a port from 1 to 65535")
+        if {len(self.secret), len(self.server_identity), len(self.exchange)} != {KEY_SIZE}:
+            raise ValueError(f"an invite holds three values of {KEY_SIZE} bytes")
+        if not 0 < self.knock_port < 1 << 16 or not 0 <= self.expires_s < 1 << 64:
+            raise ValueError("an invite holds a port from 1 to 65535 and a time of 64 bits")
         hosts = b"".join(bytes([len(host)]) + host.encode("ascii") for host in self.hosts)
         numbers = self.expires_s.to_bytes(8, "big") + self.knock_port.to_bytes(2, "big")
         head = bytes([INVITE_VERSION]) + self.secret + self.server_identity + self.exchange + numbers

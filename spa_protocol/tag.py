@@ -1,7 +1,8 @@
 """Windows, slots and the one-time tags that the kernel's gate admits once each (docs/protocol.md, section 3).
 
 A tag is the first 8 bytes on the wire. Without the gate secret it is indistinguishable from random; with it, both
-sides can compute the same few for every window of time. It must not know which tags are armed where: that is the server's.
+sides can compute the same few for every window of time. It must not know which tags are armed where: that is the
+server's.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class TagPosition:
 def compute_tag(keys: ChannelKeys, position: TagPosition) -> bytes:
     """The 8-byte tag at that position.
 
-    Raises ValueError (OverflowError is one) where window or slot does not fit.
+    Raises ValueError where window or slot does not fit.
     """
     if not 0 <= position.slot < MAX_SLOTS:
         raise ValueError(f"slot {position.slot} is not below {MAX_SLOTS}")

@@ -36,13 +36,15 @@ class BadText(ValueError):
 
 
 def encode(kind: TextKind, data: bytes) -> str:
-    """The text of some bytes."""
+    """The text of some bytes; raises ValueError where it would be too long to be read back."""
     values = _regroup(data, 8, 5, pad=True)
     if values is None:
         raise AssertionError("padding always fits")
     polymod = _polymod(_expand(kind.prefix) + values + [0] * _CHECKSUM_SIZE) ^ _BECH32M
     checksum = [polymod >> 5 * (_CHECKSUM_SIZE - 1 - i) & 31 for i in range(_CHECKSUM_SIZE)]
     text = kind.prefix + "1" + "".join(_CHARSET[value] for value in values + checksum)
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"it takes {len(text)} characters; a text has at most {MAX_TEXT}")
     return text.upper() if kind.secret else text
 
 

@@ -1,0 +1,67 @@
+"""From host names to the addresses that are knocked at: at most one of each family.
+
+It must not know what is sent there.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from spa_client.errors import BadSurroundings
+from spa_protocol.body import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address of the server. `sockaddr` is what connect() takes, its scope included."""
+
+    address: Address
+    sockaddr: tuple[Any, ...]
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The socket family that reaches it."""
+        return socket.AF_INET if self.address.version == 4 else socket.AF_INET6
+
+
+def resolve(hosts: tuple[str, ...], port: int) -> tuple[Target, ...]:
+    """The server's first address of each family, in the order that the resolver prefers (RFC 6724).
+
+    A later host is asked for only while a family is missing. Raises BadSurroundings when no host has an address.
+    """
+    found: dict[int, Target] = {}
+    failures: list[str] = []
+    for host in hosts:
+        if len(found) == 2:
+            break
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except (socket.gaierror, UnicodeError) as error:
+            failures.append(f"{host} ({error.strerror or error})" if isinstance(error, OSError) else host)
+            continue
+        for family, _, _, _, sockaddr in entries:
+            address = address_of(str(sockaddr[0]))
+            # An IPv4-mapped AAAA record would be an IPv4 path under another name.
+            mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+            if family in (socket.AF_INET, socket.AF_INET6) and not mapped:
+                found.setdefault(address.version, Target(address, tuple(sockaddr)))
+    if not found:
+        raise BadSurroundings(
+            f"no address for the server: {'; '.join(failures) or ', '.join(hosts)}; check the network and the name"
+        )
+    return tuple(found.values())
+
+
+def address_of(text: str) -> IPv4Address | IPv6Address:
+    """The address in a socket name, without its zone."""
+    return ip_address(text.partition("%")[0])
+
+
+def tcp_sockaddr(address: Address, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """Family and connect() argument for a TCP port of an address."""
+    if address.version == 4:
+        return socket.AF_INET, (str(address), port)
+    return socket.AF_INET6, (str(address), port, 0, 0)

@@ -1,0 +1,82 @@
+"""The client from Python: one call to knock, one block that keeps a door open while it runs.
+
+`spa_client` itself names these without loading them, so that importing it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from spa_client.knocking import DEFAULT_TIMEOUT_S, Opened, Request
+from spa_client.opening import Wait, knock_once, knock_until_open
+from spa_client.renewal import Renewal
+from spa_client.storage import Store
+from spa_protocol.body import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Pinhole:
+    """An open door.
+
+    `host`: the server's name as joined. `port`: the TCP port of the first service opened, or 0. `addresses`: the
+    server's addresses where it is open; connect to one of these, for a name may lead elsewhere. `opened`: all of what
+    the first knock opened.
+    """
+
+    host: str
+    port: int
+    addresses: tuple[Address, ...]
+    opened: Opened
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """What `socket.create_connection` takes."""
+        return str(self.addresses[0]), self.port
+
+
+def knock(
+    name: str | None = None,
+    *services: str,
+    lease_s: int = 0,
+    source: str | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    store: Store | None = None,
+) -> Opened:
+    """Knock at a perimeter, and return what opened.
+
+    `name` may be left out when one perimeter is joined; no services means all that this device may open. `lease_s`: 0
+    for each service's default. `source`: "seen", "local" or an address; None for the perimeter's setting. `timeout_s`:
+    how long to wait for the answer. Raises a subclass of SpaError, or OSError.
+    """
+    store = store or Store.default()
+    return knock_once(store, store.load(name), Request(services, lease_s, source, timeout_s))
+
+
+@contextmanager
+def pinhole(
+    name: str | None = None,
+    *services: str,
+    lease_s: int = 0,
+    source: str | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    port: int = 0,
+    wait: bool = False,
+    store: Store | None = None,
+) -> Iterator[Pinhole]:
+    """Open, keep open while the block runs, let it lapse afterwards.
+
+        with spa_client.pinhole("office", "web") as door:
+            connection = socket.create_connection(door.address)
+
+    The arguments of `knock`, and: `port`, the TCP port meant where the service has several; `wait`, to make sure that
+    the port accepts, which costs one connection. Where the server gives no answer that is done in any case.
+    Raises a subclass of SpaError, or OSError.
+    """
+    store = store or Store.default()
+    perimeter = store.load(name)
+    request = Request(services, lease_s, source, timeout_s)
+    opened = knock_until_open(store, perimeter, request, Wait(port=port, always=wait))
+    with Renewal(store, perimeter, request, opened):
+        yield Pinhole(perimeter.hosts[0], port or opened.tcp_port, opened.addresses, opened)

@@ -1,0 +1,80 @@
+"""`spa-client exec`."""
+
+from __future__ import annotations
+
+import click
+
+from spa_client.errors import SpaError
+from spa_client.knocking import DEFAULT_TIMEOUT_S, Request
+from spa_client.opening import Wait, knock_until_open
+from spa_client.renewal import Renewal
+from spa_client.running import run_command
+from spa_client.storage import Store
+
+_EXIT_CODES = """\b
+Exit codes: the command's own; 128 + N when signal N ended it; and
+  122  bad usage
+  123  refused by the server
+  124  no answer, or the port did not open
+  125  bad configuration, or no such perimeter
+  126  not permitted, a fault of the surroundings, or the command cannot be run
+  127  no such command
+"""
+
+
+@click.command(
+    "exec",
+    epilog=_EXIT_CODES,
+    short_help="Knock, run a command, keep the lease while it runs.",
+)
+@click.argument("name")
+@click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--service", "-s", "services", multiple=True, metavar="SERVICE", help="Open this one; may be repeated.")
+@click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
+@click.option("--source", metavar="seen|local|ADDRESS", help="Whom to open for; 'local' or an address is signed.")
+@click.option("--wait", is_flag=True, help="Wait for the TCP port also when the server has confirmed.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to watch where no answer comes.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.05, 3600),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the answer.",
+)
+def command(
+    name: str,
+    words: tuple[str, ...],
+    services: tuple[str, ...],
+    lease_s: int | None,
+    source: str | None,
+    wait: bool,
+    port: int | None,
+    timeout_s: float,
+) -> int:
+    """Knock, run COMMAND when the door is open, and end with its status. The lease is kept while it runs.
+
+    Where no answer comes, the service's TCP port is watched until it opens.
+
+    \b
+    Examples:
+      spa-client exec office -- ssh bastion.example.com
+      spa-client exec office --service web -- curl https://office.example.com:8443/
+    """
+    store = Store.default()
+    perimeter = store.load(name)
+    request = Request(services, lease_s or 0, source, timeout_s)
+    opened = knock_until_open(store, perimeter, request, Wait(port or 0, always=wait))
+    for warning in opened.warnings:
+        _warn(warning)
+    with Renewal(store, perimeter, request, opened, report=_not_renewed):
+        return run_command(words)
+
+
+def _not_renewed(error: SpaError) -> None:
+    _warn(f"the lease was not renewed: {error.sentence}")
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"spa-client: warning: {sentence}", err=True)

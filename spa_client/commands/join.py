@@ -1,0 +1,67 @@
+"""`spa-client join`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from spa_client.commands import EXIT_CODES
+from spa_client.enrol import join
+from spa_client.errors import BadUsage
+from spa_client.knocking import DEFAULT_TIMEOUT_S
+from spa_client.storage import Store
+
+_LONGEST_INVITE = 4096
+
+
+@click.command("join", epilog=EXIT_CODES, short_help="Enrol this device with an invite.")
+@click.argument("invite")
+@click.option("--name", help="What to call the perimeter here; else the first part of the server's name.")
+@click.option("--replace", "replace_old", is_flag=True, help="Take the place of a perimeter of that name.")
+@click.option("--no-answer", is_flag=True, help="The server never answers: store the perimeter without its word.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.05, 3600),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the answer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the perimeter as JSON.")
+def command(invite: str, name: str | None, replace_old: bool, no_answer: bool, timeout_s: float, as_json: bool) -> None:
+    """Enrol this device with an INVITE, the text that `spa-server invite` printed; '-' reads it from standard input.
+
+    The key is made here and never leaves this computer. After any failure the same join may be run again.
+
+    \b
+    Examples:
+      spa-client join spa-invite1... --name office
+      spa-client join - < invite.txt
+      spa-client join spa-invite1... --name office --replace
+    """
+    if invite == "-":
+        # As bytes: whatever was piped in by mistake gets the sentence about invites, not a decoding error.
+        invite = sys.stdin.buffer.read(_LONGEST_INVITE).decode("utf-8", "replace")
+    if not invite.strip():
+        raise BadUsage("the invite is empty: give the text that starts with spa-invite1")
+    perimeter = join(
+        invite,
+        store=Store.default(),
+        name=name,
+        replace_old=replace_old,
+        answers=not no_answer,
+        timeout_s=timeout_s,
+    )
+    if as_json:
+        from spa_client.commands.show import as_json_text
+
+        click.echo(as_json_text(perimeter))
+        return
+    click.echo(f"joined: {perimeter.name}, as {perimeter.label}")
+    if not perimeter.answers:
+        click.echo("the server has not confirmed it; the first connection will show")
+    for service in perimeter.services:
+        click.echo(f"may open: {service.name}")
+    click.echo(f"try: spa-client knock {perimeter.name}")

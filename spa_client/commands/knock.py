@@ -1,0 +1,117 @@
+"""`spa-client knock`."""
+
+from __future__ import annotations
+
+import click
+
+from spa_client.commands import EXIT_CODES
+from spa_client.knocking import DEFAULT_TIMEOUT_S, Opened, OpenService, Request
+from spa_client.opening import Wait, knock_once, knock_until_open
+from spa_client.storage import Store
+from spa_client.waiting import DEFAULT_WAIT_S
+
+
+@click.command(
+    "knock",
+    epilog=EXIT_CODES,
+    short_help="Knock, and say what opened for how long.",
+)
+@click.argument("name", required=False)
+@click.argument("services", metavar="[SERVICE]...", nargs=-1)
+@click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; else the default.")
+@click.option("--source", metavar="seen|local|ADDRESS", help="Whom to open for; 'local' or an address is signed.")
+@click.option("--wait", is_flag=True, help="Wait until the service's TCP port accepts a connection.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to wait for; implies --wait.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.05, 3600),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the answer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what opened as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing when it opened.")
+def command(
+    name: str | None,
+    services: tuple[str, ...],
+    lease_s: int | None,
+    source: str | None,
+    wait: bool,
+    port: int | None,
+    timeout_s: float,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Knock at a perimeter, wait for the answer, say what opened for how long.
+
+    Without SERVICE all that this device may open is asked for. NAME may be left out when one perimeter is joined.
+
+    \b
+    Examples:
+      spa-client knock office
+      spa-client knock office web --for 120
+      spa-client knock office web --wait && curl https://office.example.com:8443/
+      spa-client knock office --source 203.0.113.9
+    """
+    store = Store.default()
+    perimeter = store.load(name)
+    request = Request(services, lease_s or 0, source, timeout_s)
+    if wait or port:
+        opened = knock_until_open(store, perimeter, request, Wait(port or 0, always=True, timeout_s=DEFAULT_WAIT_S))
+    else:
+        opened = knock_once(store, perimeter, request)
+    for warning in opened.warnings:
+        click.echo(f"spa-client: warning: {warning}", err=True)
+    if as_json:
+        click.echo(_json(opened))
+    elif not quiet:
+        for line in lines(opened):
+            click.echo(line)
+    return 0
+
+
+def lines(opened: Opened) -> list[str]:
+    """One line for each service and address."""
+    if not opened.confirmed:
+        return [f"open: {opened.perimeter} at {opened.addresses[0]}; the server did not say for how long"]
+    return [
+        f"open: {service.name} ({_ports(service.tcp_port, service.udp_port)}) at {opening.server}"
+        f" for {service.left_s} s, for {'the named' if opening.named else 'this'} source {opening.source}"
+        for opening in opened.openings
+        for service in opening.services
+    ]
+
+
+def _ports(tcp_port: int, udp_port: int) -> str:
+    named = (("tcp", tcp_port), ("udp", udp_port))
+    return ", ".join(f"{protocol}/{port}" for protocol, port in named if port) or "no port"
+
+
+def _json(opened: Opened) -> str:
+    import json
+
+    return json.dumps(
+        {
+            "perimeter": opened.perimeter,
+            "confirmed": opened.confirmed,
+            "left_s": opened.left_s,
+            "services": [_service(service) for service in opened.services],
+            "openings": [
+                {"server": str(opening.server), "source": str(opening.source), "named": opening.named}
+                for opening in opened.openings
+            ],
+            "warnings": list(opened.warnings),
+        }
+    )
+
+
+def _service(service: OpenService) -> dict[str, object]:
+    return {
+        "name": service.name,
+        "left_s": service.left_s,
+        "tcp_port": service.tcp_port or None,
+        "udp_port": service.udp_port or None,
+        "addresses": [str(address) for address in service.addresses],
+    }

@@ -1,0 +1,73 @@
+"""`spa-client show`."""
+
+from __future__ import annotations
+
+import click
+
+from spa_client.commands import EXIT_CODES
+from spa_client.perimeter import Perimeter
+from spa_client.storage import Store
+
+
+@click.command("show", epilog=EXIT_CODES, short_help="Show a perimeter and this device's identity.")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(name: str | None, as_json: bool) -> None:
+    """Show a perimeter: its server, and this device's public identity. Secrets are never shown.
+
+    \b
+    Examples:
+      spa-client show office
+      spa-client show office --json
+    """
+    store = Store.default()
+    perimeter = store.load(name)
+    if as_json:
+        click.echo(as_json_text(perimeter))
+        return
+    rows = [
+        ("perimeter", perimeter.name),
+        ("hosts", ", ".join(perimeter.hosts)),
+        ("knock port", f"udp/{perimeter.knock_port}"),
+        ("this device", perimeter.label),
+        ("its identity", perimeter.device_text),
+        ("server identity", perimeter.server_text),
+        ("source", perimeter.source),
+        ("answers", "yes" if perimeter.answers else "no"),
+        ("files", str(store.path(perimeter.name))),
+    ]
+    for service in perimeter.services:
+        ports = [
+            f"{protocol}/{port}" for protocol, port in (("tcp", service.tcp_port), ("udp", service.udp_port)) if port
+        ]
+        signed = ["source must be signed"] if service.needs_signed_source else []
+        rows.append(("service", ", ".join([service.name, *ports, *signed])))
+    for title, value in rows:
+        click.echo(f"{title + ':':<17}{value}")
+
+
+def as_json_text(perimeter: Perimeter) -> str:
+    """What is public of a perimeter, as JSON."""
+    import json
+
+    return json.dumps(
+        {
+            "name": perimeter.name,
+            "hosts": list(perimeter.hosts),
+            "knock_port": perimeter.knock_port,
+            "label": perimeter.label,
+            "device_identity": perimeter.device_text,
+            "server_identity": perimeter.server_text,
+            "source": perimeter.source,
+            "answers": perimeter.answers,
+            "services": [
+                {
+                    "name": service.name,
+                    "tcp_port": service.tcp_port or None,
+                    "udp_port": service.udp_port or None,
+                    "needs_signed_source": service.needs_signed_source,
+                }
+                for service in perimeter.services
+            ],
+        }
+    )

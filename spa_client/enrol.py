@@ -1,0 +1,205 @@
+"""Joining a perimeter: an invite in, a perimeter that this device can knock at out (docs/protocol.md, section 6).
+
+It must not know of terminals.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+from spa_client import joining
+from spa_client.addresses import resolve
+from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
+from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
+from spa_client.joining import Joining
+from spa_client.knocking import DEFAULT_TIMEOUT_S, known
+from spa_client.perimeter import Perimeter, is_perimeter_name
+from spa_client.refused import refused
+from spa_client.slots import SlotBook
+from spa_client.storage import Store
+from spa_protocol.answer import Answer
+from spa_protocol.body import Address
+from spa_protocol.enrolment import Enrolment, seal_enrolment
+from spa_protocol.invite import Invite
+from spa_protocol.keys import (
+    Channel,
+    ChannelKeys,
+    agreed_gate_secret,
+    derive,
+    exchange_public,
+    public_key,
+)
+from spa_protocol.names import is_label
+from spa_protocol.refusal import Refusal
+from spa_protocol.seal import NONCE_SIZE
+from spa_protocol.tag import CLOCK_SLOTS, TagKind
+from spa_protocol.text import BadText
+
+
+def join(
+    invite_text: str,
+    *,
+    store: Store,
+    name: str | None = None,
+    replace_old: bool = False,
+    answers: bool = True,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    clock: Callable[[], int] = wall_ms,
+) -> Perimeter:
+    """Enrol this device, and store the perimeter.
+
+    `replace_old`: take the name of a perimeter joined before, once the server has granted. `answers`: False where the
+    server is known not to answer; the perimeter is then stored without its word. Safe to call again with the same
+    invite after any failure. Raises BadUsage, Refused, NoAnswer, NotPermitted, BadSurroundings and OSError.
+    """
+    try:
+        invite = Invite.parse(invite_text)
+    except BadText as error:
+        raise BadUsage(f"the invite cannot be used: {error}") from None
+    name = _free_name(store, invite, name, replace_old)
+    begun = joining.begin(store, invite)
+    now_ms = clock()
+    if now_ms > invite.expires_s * 1000 and not begun.resumed:
+        begun.abandon()
+        raise Refused(_expired(invite, now_ms), Refusal.INVITE_EXPIRED)
+    # The gate secret needs no word of the server's, so a bad invite is found out before anything is sent.
+    perimeter = _perimeter(name, invite, begun, answers)
+    enroller = _Enroller(invite, begun.seed, begun.exchange_secret, begun.slots, perimeter.label)
+    targets = resolve(invite.hosts, invite.knock_port)
+    pace = Pace.within(timeout_s)
+    try:
+        replies = ask(targets, enroller, pace, clock)
+    except OSError as error:
+        raise BadSurroundings(f"no network that leads to the server: {error.strerror or error}") from None
+    granted = _granted(replies, begun, invite, answers)
+    if granted is not None:
+        label = granted.about if is_label(granted.about) else perimeter.label
+        services = tuple(known(service) for service in granted.services)
+        perimeter = replace(perimeter, label=label, services=services, answers=True)
+    store.adopt(begun.folder, perimeter)
+    replace(begun, folder=store.path(name)).settle()
+    return perimeter
+
+
+def _free_name(store: Store, invite: Invite, name: str | None, replace_old: bool) -> str:
+    name = default_name(invite.hosts[0]) if name is None else name
+    if not is_perimeter_name(name):
+        raise BadUsage(f"{name!r} cannot name a perimeter: small letters, digits, '_' and '-', at most 63 characters")
+    if name in store.names() and not replace_old:
+        raise BadUsage(f"a perimeter named {name} is joined already: choose another with --name, or give --replace")
+    return name
+
+
+def default_name(host: str) -> str:
+    """A perimeter's name from its server's: the first label of a host name, or the address with dashes."""
+    try:
+        return re.sub(r"[.:]+", "-", str(ip_address(host))).strip("-")
+    except ValueError:
+        return re.sub(r"[^a-z0-9_-]", "", host.split(".")[0].lower()).lstrip("_-") or "perimeter"
+
+
+def own_label() -> str:
+    """What this computer calls itself, in the characters of a label."""
+    label = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:63]
+    return label if is_label(label) else "device"
+
+
+def _expired(invite: Invite, now_ms: int) -> str:
+    try:
+        when = datetime.fromtimestamp(invite.expires_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):
+        when = "a time that never was"
+    now = datetime.fromtimestamp(now_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"the invite expired at {when}, and this computer's clock says {now}: ask for a new one (spa-server invite)"
+
+
+def _perimeter(name: str, invite: Invite, begun: Joining, answers: bool) -> Perimeter:
+    gate_secret = agreed_gate_secret(
+        own_secret=begun.exchange_secret,
+        peer_public=invite.exchange,
+        invite_secret=invite.secret,
+        invite_exchange=invite.exchange,
+        device_exchange=exchange_public(begun.exchange_secret),
+        device_key=public_key(begun.seed),
+    )
+    if gate_secret is None:
+        begun.abandon()
+        raise BadUsage("the invite cannot be used: its exchange value is degenerate; ask for a new one")
+    return Perimeter(
+        name=name,
+        hosts=invite.hosts,
+        knock_port=invite.knock_port,
+        server_identity=invite.server_identity,
+        label=own_label(),
+        seed=begun.seed,
+        gate_secret=gate_secret,
+        answers=answers,
+    )
+
+
+@dataclass(slots=True)
+class _Enroller:
+    """Makes the enrolments of one join: the same keys each time, under a new tag, nonce and time."""
+
+    invite: Invite
+    seed: bytes = field(repr=False)
+    exchange_secret: bytes = field(repr=False)
+    slots: SlotBook
+    label: str
+    keys: ChannelKeys = field(init=False)
+    _clock_slot: int = 0
+
+    def __post_init__(self) -> None:
+        self.keys = derive(self.invite.secret, Channel.INVITE)
+
+    @property
+    def server_identity(self) -> bytes:
+        return self.invite.server_identity
+
+    def question(self, local: Address, kind: TagKind, now_ms: int) -> bytes:
+        if kind is TagKind.CLOCK:
+            self._clock_slot = slot = (self._clock_slot + 1) % CLOCK_SLOTS
+        else:
+            slot = self.slots.claim(now_ms)
+        return seal_enrolment(
+            Enrolment(now_ms, public_key(self.seed), exchange_public(self.exchange_secret), self.label),
+            keys=self.keys,
+            seed=self.seed,
+            server_identity=self.invite.server_identity,
+            slot=slot,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+            kind=kind,
+        )
+
+    def weigh(self, local: Address, answer: Answer) -> Next:
+        if answer.refusal is Refusal.CLOCK_ONLY:
+            return Next.KEEP_ASKING
+        return Next.ASK_AGAIN if answer.refusal is Refusal.ALREADY_USED else Next.DONE
+
+
+def _granted(replies: tuple[Reply, ...], begun: Joining, invite: Invite, answers: bool) -> Answer | None:
+    """The answer that grants, or None where none was hoped for and none came."""
+    for reply in replies:
+        if reply.answer is not None and reply.answer.refusal is None:
+            return reply.answer
+    for reply in replies:
+        if reply.answer is not None and reply.answer.refusal is not None:
+            # An earlier try may have enrolled this key before the invite expired; only INVITE_USED says it did not.
+            expired = reply.answer.refusal is Refusal.INVITE_EXPIRED and not begun.resumed
+            if expired or reply.answer.refusal is Refusal.INVITE_USED:
+                begun.abandon()
+            raise refused("the server", reply.answer, reply.answer.refusal, reply.asked_ms, reply.local)
+    if answers:
+        places = " and ".join(str(reply.target.address) for reply in replies)
+        raise NoAnswer(
+            f"no answer from {places} udp/{invite.knock_port}: the invite is used up or gone, the server is down, or"
+            " UDP is blocked; run the same join again, and with --no-answer if the server never answers",
+            tuple(reply.target.address for reply in replies),
+        )
+    return None

@@ -1,0 +1,254 @@
+"""One question and its answer over UDP, by every family at once.
+
+Theory of operation. There is one connected socket for each family. Every question is sealed anew, so each has its own
+tag, nonce and time, and goes out on the schedule of a Pace until its family has an answer. Whatever arrives is dropped
+unless it starts with the tag that only the answer to one of our own questions can have, and then opens and verifies as
+that answer; so neither garbage nor an answer to somebody else's question changes anything but the time spent.
+ICMP errors are hints that anyone can forge, and are ignored. It must not know what is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Protocol
+
+from spa_client.addresses import Target, address_of
+from spa_client.errors import SpaError
+from spa_protocol.answer import Answer, open_answer
+from spa_protocol.body import Address
+from spa_protocol.keys import ChannelKeys
+from spa_protocol.seal import HEAD_SIZE, answer_tag
+from spa_protocol.tag import TAG_SIZE, TagKind
+
+MOST_HASTENED = 2
+"""How often an answer may make a family ask again at once."""
+_RECEIVED_AT_ONCE = 32
+"""Datagrams read before the clock is looked at again, so that a flood cannot hold the client."""
+
+
+class Next(Enum):
+    """What to do after an answer."""
+
+    DONE = auto()
+    ASK_AGAIN = auto()
+    """Another question at once, and go on."""
+    KEEP_ASKING = auto()
+    """Go on as planned; this answer counts if no other comes."""
+
+
+class Asker(Protocol):
+    """What is asked; the client's knock and its enrolment are the two."""
+
+    @property
+    def keys(self) -> ChannelKeys:
+        """The keys of the channel."""
+
+    @property
+    def server_identity(self) -> bytes:
+        """Who must have signed the answer."""
+
+    def question(self, local: Address, kind: TagKind, now_ms: int) -> bytes:
+        """A new datagram for the family of `local`, this side's address. Raises SpaError when there can be none."""
+
+    def weigh(self, local: Address, answer: Answer) -> Next:
+        """What to do after this answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When to ask, in seconds from the start.
+
+    `questions_s`: the questions. `clock_s`: the one under a clock tag, which finds a wrong clock; None for none.
+    `total_s`: when to give up. `grace_s` and `refused_grace_s`: how long another family is still waited for after one
+    has a grant or a refusal.
+    """
+
+    questions_s: tuple[float, ...]
+    clock_s: float | None
+    total_s: float
+    grace_s: float = 0.1
+    refused_grace_s: float = 0.5
+
+    @classmethod
+    def within(cls, total_s: float) -> Pace:
+        """Four questions and one about the clock in that time; for 3 s at 0, 0.5, 1.25 and 2.25 s."""
+        scale = total_s / 3
+        return cls((0.0, 0.5 * scale, 1.25 * scale, 2.25 * scale), 1.5 * scale, total_s)
+
+    @classmethod
+    def unanswered(cls) -> Pace:
+        """One question, and no waiting: for a server that does not answer."""
+        return cls((0.0,), None, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one family.
+
+    `local`: this side's address. `answer`: the verified answer, or None. `asked_ms`: this computer's clock when the
+    answered question was sent. `fault`: why nothing could be sent, or "".
+    """
+
+    target: Target
+    local: Address
+    answer: Answer | None
+    asked_ms: int
+    fault: str
+
+
+def wall_ms() -> int:
+    """This computer's clock: milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True, eq=False)
+class _Path:
+    """One family's socket and what has happened on it."""
+
+    target: Target
+    socket: socket.socket
+    local: Address
+    due: list[tuple[float, TagKind]]
+    asked: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    reply: tuple[Answer, int] | None = None
+    answered_s: float | None = None
+    hastened: int = 0
+    sent: bool = False
+    fault: str = ""
+    unasked: SpaError | None = None
+
+    def result(self) -> Reply:
+        answer, asked_ms = self.reply or (None, 0)
+        return Reply(self.target, self.local, answer, asked_ms, "" if self.sent else self.fault)
+
+
+def ask(targets: Sequence[Target], asker: Asker, pace: Pace, clock: Callable[[], int] = wall_ms) -> tuple[Reply, ...]:
+    """Ask by every family that has a route; one Reply each, in the order of `targets`.
+
+    Raises OSError when no family has a route, and whatever `asker.question` raises when it makes none at all.
+    """
+    with contextlib.ExitStack() as stack:
+        paths = _open_paths(targets, pace, stack)
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for path in paths:
+            selector.register(path.socket, selectors.EVENT_READ, path)
+        _run(paths, selector, asker, pace, clock)
+    for path in paths:
+        if path.unasked is not None and not any(other.sent for other in paths):
+            raise path.unasked
+    return tuple(path.result() for path in paths)
+
+
+def _open_paths(targets: Sequence[Target], pace: Pace, stack: contextlib.ExitStack) -> list[_Path]:
+    paths: list[_Path] = []
+    no_route: OSError | None = None
+    for target in targets:
+        try:
+            sock = stack.enter_context(socket.socket(target.family, socket.SOCK_DGRAM))
+            sock.setblocking(False)
+            sock.connect(target.sockaddr)
+            local = address_of(sock.getsockname()[0])
+        except OSError as error:
+            no_route = error
+            continue
+        due = [(at_s, TagKind.KNOCK) for at_s in pace.questions_s]
+        if pace.clock_s is not None:
+            due.append((pace.clock_s, TagKind.CLOCK))
+        paths.append(_Path(target, sock, local, sorted(due, key=lambda entry: entry[0])))
+    if not paths and no_route is not None:
+        raise no_route
+    return paths
+
+
+def _run(
+    paths: list[_Path], selector: selectors.BaseSelector, asker: Asker, pace: Pace, clock: Callable[[], int]
+) -> None:
+    start_s = time.monotonic()
+    while True:
+        now_s = time.monotonic() - start_s
+        waiting = [path for path in paths if path.answered_s is None]
+        end_s = _end_s(paths, pace)
+        for path in waiting:
+            _send_due(path, now_s, asker, clock)
+        if not waiting or now_s >= end_s:
+            return
+        wake_s = min([end_s, *(path.due[0][0] for path in waiting if path.due)])
+        for key, _ in selector.select(max(0.0, wake_s - now_s)):
+            path = key.data
+            _receive(path, time.monotonic() - start_s, asker)
+            if path.answered_s is not None:
+                # Later datagrams for it would wake this loop for nothing.
+                selector.unregister(path.socket)
+
+
+def _end_s(paths: list[_Path], pace: Pace) -> float:
+    """When to stop: a family that has its answer gives the others a little longer."""
+    end_s = pace.total_s
+    for path in paths:
+        if path.answered_s is not None and path.reply is not None:
+            granted = path.reply[0].refusal is None
+            end_s = min(end_s, path.answered_s + (pace.grace_s if granted else pace.refused_grace_s))
+    return end_s
+
+
+def _send_due(path: _Path, now_s: float, asker: Asker, clock: Callable[[], int]) -> None:
+    while path.due and path.due[0][0] <= now_s:
+        _, kind = path.due.pop(0)
+        now_ms = clock()
+        try:
+            datagram = asker.question(path.local, kind, now_ms)
+        except SpaError as error:
+            # What was asked before may still be answered.
+            path.due.clear()
+            path.unasked = error
+            if not path.sent:
+                path.answered_s = now_s
+            return
+        if _sent(path, datagram):
+            head = datagram[:HEAD_SIZE]
+            path.asked[answer_tag(asker.keys, head)] = head, now_ms
+
+
+def _sent(path: _Path, datagram: bytes) -> bool:
+    """Send it; a first failure may be an ICMP error for an earlier datagram, which is reported once."""
+    for _ in range(2):
+        try:
+            path.socket.send(datagram)
+        except OSError as error:
+            path.fault = error.strerror or str(error)
+        else:
+            path.sent = True
+            return True
+    return False
+
+
+def _receive(path: _Path, now_s: float, asker: Asker) -> None:
+    for _ in range(_RECEIVED_AT_ONCE):
+        try:
+            datagram = path.socket.recv(2048)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            continue
+        question = path.asked.get(datagram[:TAG_SIZE])
+        if question is None:
+            continue
+        answer = open_answer(datagram, keys=asker.keys, server_identity=asker.server_identity, request_head=question[0])
+        if answer is None:
+            continue
+        # One question, one answer: a copy of it that comes later says nothing new.
+        del path.asked[datagram[:TAG_SIZE]]
+        path.reply = answer, question[1]
+        verdict = asker.weigh(path.local, answer)
+        if verdict is Next.DONE or (verdict is Next.ASK_AGAIN and path.hastened >= MOST_HASTENED):
+            path.answered_s = now_s
+            return
+        if verdict is Next.ASK_AGAIN:
+            path.hastened += 1
+            path.due.insert(0, (now_s, TagKind.KNOCK))

@@ -1,0 +1,78 @@
+"""A join under way, on disk before the first datagram is sent.
+
+The server may enrol the key and its answer be lost. So the key and the exchange's secret are written first, in a folder
+that belongs to the invite; joining again with the same invite finds them, asks with the same key, and the server grants
+the same again. It must not know of sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spa_client.errors import BadConfiguration
+from spa_client.secret_file import make_folder, read_secret, sync_folder, write_file
+from spa_client.slots import SlotBook
+from spa_client.storage import KEY_FILE, Store
+from spa_protocol.invite import Invite
+from spa_protocol.keys import KEY_SIZE
+from spa_protocol.text import BadText, TextKind, decode_key, encode
+
+_EXCHANGE_FILE = "exchange.secret"
+_SLOTS_FOLDER = "slots"
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """The secrets of one join. `resumed`: whether an earlier try made them."""
+
+    folder: Path
+    seed: bytes = field(repr=False)
+    exchange_secret: bytes = field(repr=False)
+    resumed: bool = False
+
+    @property
+    def slots(self) -> SlotBook:
+        """The claims on the invite's slots."""
+        return SlotBook(self.folder / _SLOTS_FOLDER)
+
+    def settle(self) -> None:
+        """Erase what only the enrolment needed, so that the invite's text gives nothing away later. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / _EXCHANGE_FILE).unlink()
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self.folder / _SLOTS_FOLDER)
+
+    def abandon(self) -> None:
+        """Forget a join that the server will never grant."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self.folder)
+
+
+def begin(store: Store, invite: Invite) -> Joining:
+    """The join of that invite: the one begun before, or a new one, safely on disk.
+
+    Raises OSError, NotPermitted and BadConfiguration.
+    """
+    folder = store.joining_folder(hashlib.blake2b(invite.text().encode("ascii"), digest_size=16).hexdigest())
+    if (folder / KEY_FILE).exists() and (folder / _EXCHANGE_FILE).exists():
+        seed = _read(TextKind.SECRET_KEY, folder / KEY_FILE)
+        return Joining(folder, seed, _read(TextKind.GATE_SECRET, folder / _EXCHANGE_FILE), resumed=True)
+    make_folder(folder)
+    seed, exchange_secret = secrets.token_bytes(KEY_SIZE), secrets.token_bytes(KEY_SIZE)
+    # The key last: it is complete only with the exchange beside it.
+    write_file(folder / _EXCHANGE_FILE, encode(TextKind.GATE_SECRET, exchange_secret) + "\n")
+    write_file(folder / KEY_FILE, encode(TextKind.SECRET_KEY, seed) + "\n")
+    sync_folder(store.folder)
+    return Joining(folder, seed, exchange_secret)
+
+
+def _read(kind: TextKind, path: Path) -> bytes:
+    try:
+        return decode_key(kind, read_secret(path))
+    except BadText as error:
+        raise BadConfiguration(f"{path} is damaged ({error}): remove {path.parent} and join again") from None

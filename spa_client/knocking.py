@@ -1,0 +1,286 @@
+"""The knock: ask a perimeter to open services, and say what came of it.
+
+Every family that reaches the server is knocked, for a connection may take either. It must not know of files or
+terminals: what it learns is returned, or kept through the SlotBook and SignedSources it is given.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from spa_client.addresses import Target, resolve
+from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
+from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
+from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
+from spa_client.refused import refused
+from spa_client.signed_source import SignedSources
+from spa_client.slots import SlotBook
+from spa_protocol.answer import Answer, AnsweredService
+from spa_protocol.body import Address
+from spa_protocol.keys import Channel, ChannelKeys, derive
+from spa_protocol.knock import MAX_SERVICES, Knock, seal_knock
+from spa_protocol.names import is_service_name
+from spa_protocol.refusal import Refusal
+from spa_protocol.seal import NONCE_SIZE
+from spa_protocol.tag import CLOCK_SLOTS, TagKind
+
+MAX_LEASE_S = 0xFFFFFFFF
+DEFAULT_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is wanted of a perimeter.
+
+    `services`: names, none for all that are allowed. `lease_s`: 0 for each service's own default. `source`: SEEN, LOCAL
+    or an address; None for the perimeter's setting. `timeout_s`: how long to wait for the answer.
+    """
+
+    services: tuple[str, ...] = ()
+    lease_s: int = 0
+    source: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+    def check(self) -> None:
+        """Raise BadUsage for what no server could grant."""
+        for name in self.services:
+            if not is_service_name(name):
+                raise BadUsage(f"{name!r} cannot be a service: small letters, digits and '-', at most 24 characters")
+        if len(set(self.services)) != len(self.services) or len(self.services) > MAX_SERVICES:
+            raise BadUsage(f"name each service once, and at most {MAX_SERVICES}")
+        if not 0 <= self.lease_s <= MAX_LEASE_S:
+            raise BadUsage("the seconds of a lease are a positive number")
+        if not 0 < self.timeout_s <= 3600:
+            raise BadUsage("the seconds to wait are between 0 and 3600")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What one family opened: on the server's address, for a source address."""
+
+    server: Address
+    source: Address
+    named: bool
+    services: tuple[AnsweredService, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenService:
+    """A service that is open. `left_s`: seconds left, the fewest of the families. A port is 0 where there is none."""
+
+    name: str
+    left_s: int
+    tcp_port: int
+    udp_port: int
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a knock opened.
+
+    `addresses`: the server's, where it is open. `confirmed`: whether the server said so; otherwise a port was seen to
+    open. `warnings`: sentences for the user.
+    """
+
+    perimeter: str
+    services: tuple[OpenService, ...]
+    addresses: tuple[Address, ...]
+    openings: tuple[Opening, ...]
+    warnings: tuple[str, ...] = ()
+    confirmed: bool = True
+
+    @property
+    def left_s(self) -> int:
+        """Seconds until the first of the leases ends; 0 where nobody said."""
+        return min((service.left_s for service in self.services), default=0)
+
+    @property
+    def tcp_port(self) -> int:
+        """The TCP port of the first service that has one, or 0."""
+        return next((service.tcp_port for service in self.services if service.tcp_port), 0)
+
+    def known_services(self) -> tuple[KnownService, ...]:
+        """What the server told about the services."""
+        told = {service.name: service for opening in self.openings for service in opening.services}
+        return tuple(known(service) for service in told.values())
+
+
+def known(service: AnsweredService) -> KnownService:
+    """The lasting part of what an answer says of a service."""
+    return KnownService(service.name, service.tcp_port, service.udp_port, service.needs_signed_source)
+
+
+def knock_perimeter(
+    perimeter: Perimeter,
+    request: Request,
+    slots: SlotBook,
+    signed: SignedSources,
+    *,
+    clock: Callable[[], int] = wall_ms,
+) -> Opened:
+    """Knock and wait for the answer.
+
+    Raises BadUsage, Refused, NoAnswer (at once, where the perimeter is known not to answer) and BadSurroundings.
+    """
+    request.check()
+    knocker = _Knocker(perimeter, request, slots, signed)
+    targets = resolve(perimeter.hosts, perimeter.knock_port)
+    fixed = knocker.fixed_source
+    if fixed is not None:
+        targets = tuple(target for target in targets if target.address.version == fixed.version)
+        if not targets:
+            raise BadUsage(f"the server has no IPv{fixed.version} address, so it cannot open for {fixed}")
+    pace = Pace.within(request.timeout_s) if perimeter.answers else Pace.unanswered()
+    try:
+        replies = ask(targets, knocker, pace, clock)
+    except OSError as error:
+        raise BadSurroundings(f"no network that leads to {_places(targets)}: {error.strerror or error}") from None
+    return _outcome(perimeter, request, replies, knocker)
+
+
+@dataclass(slots=True)
+class _Knocker:
+    """Makes the knocks of one request, and weighs the answers. `named`: the source named last, by local address."""
+
+    perimeter: Perimeter
+    request: Request
+    slots: SlotBook
+    signed: SignedSources
+    named: dict[Address, Address | None] = field(default_factory=dict)
+    fixed_source: Address | None = None
+    keys: ChannelKeys = field(init=False)
+    _source: str = field(init=False)
+    _clock_slot: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = derive(self.perimeter.gate_secret, Channel.DEVICE)
+        self._source = self.request.source or self.perimeter.source
+        self._clock_slot = secrets.randbelow(CLOCK_SLOTS)
+        if self._source not in (SEEN, LOCAL):
+            try:
+                self.fixed_source = ip_address(self._source)
+            except ValueError:
+                raise BadUsage(f"{self._source!r} is not a source: give 'seen', 'local' or an IP address") from None
+
+    @property
+    def server_identity(self) -> bytes:
+        return self.perimeter.server_identity
+
+    def question(self, local: Address, kind: TagKind, now_ms: int) -> bytes:
+        if kind is TagKind.CLOCK:
+            # A day has few clock tags, so each family takes another.
+            self._clock_slot = slot = (self._clock_slot + 1) % CLOCK_SLOTS
+        else:
+            slot = self.slots.claim(now_ms)
+        if local not in self.named:
+            self.named[local] = self._first_source(local)
+        return seal_knock(
+            Knock(now_ms, self.request.services, self.request.lease_s, self.named[local]),
+            keys=self.keys,
+            seed=self.perimeter.seed,
+            server_identity=self.perimeter.server_identity,
+            slot=slot,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+            kind=kind,
+        )
+
+    def _first_source(self, local: Address) -> Address | None:
+        if self.fixed_source is not None:
+            return self.fixed_source
+        if self._source == LOCAL:
+            return local
+        needed = any(service.needs_signed_source for service in self.perimeter.known(self.request.services))
+        return local if needed and local in self.signed.read() else None
+
+    def weigh(self, local: Address, answer: Answer) -> Next:
+        if answer.refusal is Refusal.CLOCK_ONLY:
+            return Next.KEEP_ASKING
+        if answer.refusal is Refusal.ALREADY_USED:
+            return Next.ASK_AGAIN
+        if answer.refusal is Refusal.SOURCE_NOT_SIGNED and self.named[local] is None and answer.seen == local:
+            # Only this computer's own address is ever signed unasked. An address that the server merely saw may be
+            # that of somebody on the way, who would then be let in by our signature.
+            self.named[local] = local
+            self.signed.add(local)
+            return Next.ASK_AGAIN
+        return Next.DONE
+
+
+def _outcome(perimeter: Perimeter, request: Request, replies: tuple[Reply, ...], knocker: _Knocker) -> Opened:
+    granted = [reply for reply in replies if reply.answer is not None and reply.answer.refusal is None]
+    if granted:
+        return _opened(perimeter, replies, knocker)
+    turned_down = [reply for reply in replies if reply.answer is not None]
+    if turned_down:
+        # A wrong clock and the like say more than "knock again".
+        turned_down.sort(key=lambda reply: reply.answer is not None and reply.answer.refusal is Refusal.CLOCK_ONLY)
+        raise _refused(perimeter, turned_down[0])
+    raise NoAnswer(_silence(perimeter, request, replies), tuple(reply.target.address for reply in replies))
+
+
+def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker) -> Opened:
+    openings: list[Opening] = []
+    warnings: list[str] = []
+    for reply in replies:
+        answer = reply.answer
+        if answer is None:
+            if reply.fault:
+                warnings.append(f"{reply.target.address} could not be knocked: {reply.fault}")
+            continue
+        if answer.refusal is not None:
+            warnings.append(f"{reply.target.address} did not open: {_refused(perimeter, reply).sentence}")
+            continue
+        named = knocker.named.get(reply.local)
+        if named is not None and answer.seen != named:
+            warnings.append(
+                f"{reply.target.address} opened for {named}, but saw the knock come from {answer.seen}: behind"
+                " address translation (NAT) connections come from there too; if that address is yours, use"
+                f" --source {answer.seen}"
+            )
+        openings.append(Opening(reply.target.address, named or answer.seen, named is not None, answer.services))
+    return Opened(
+        perimeter.name,
+        _merged(openings),
+        tuple(opening.server for opening in openings),
+        tuple(openings),
+        tuple(warnings),
+    )
+
+
+def _merged(openings: list[Opening]) -> tuple[OpenService, ...]:
+    merged: dict[str, OpenService] = {}
+    for opening in openings:
+        for service in opening.services:
+            before = merged.get(service.name)
+            left_s = min(before.left_s, service.left_s) if before else service.left_s
+            addresses = (*(before.addresses if before else ()), opening.server)
+            merged[service.name] = OpenService(service.name, left_s, service.tcp_port, service.udp_port, addresses)
+    return tuple(merged.values())
+
+
+def _refused(perimeter: Perimeter, reply: Reply) -> Refused:
+    if reply.answer is None or reply.answer.refusal is None:
+        raise AssertionError("only a refusal is explained")
+    return refused(perimeter.name, reply.answer, reply.answer.refusal, reply.asked_ms, reply.local)
+
+
+def _silence(perimeter: Perimeter, request: Request, replies: tuple[Reply, ...]) -> str:
+    places = _places(tuple(reply.target for reply in replies))
+    port = f"udp/{perimeter.knock_port}"
+    faults = {reply.fault for reply in replies}
+    if "" not in faults:
+        return f"this computer could not send to {places} {port}: {', '.join(sorted(faults))}; look at its own firewall"
+    if not perimeter.answers:
+        return f"knocked at {places}; {perimeter.name} does not answer knocks: use --wait to see a TCP port open"
+    return (
+        f"no answer from {places} {port} within {request.timeout_s:g} s: the server is down, UDP is blocked on the way,"
+        f" or it does not know this device any more (on the server: spa-server why {perimeter.label})"
+    )
+
+
+def _places(targets: tuple[Target, ...]) -> str:
+    return " and ".join(str(target.address) for target in targets)

@@ -1,0 +1,97 @@
+"""Knock until it is open: the knock, and where no answer comes, watching a TCP port open.
+
+What `knock --wait`, `exec` and a pinhole share. It must not know of terminals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+
+from spa_client.errors import NeverOpened, NoAnswer
+from spa_client.knocking import Opened, OpenService, Request, knock_perimeter
+from spa_client.perimeter import Perimeter
+from spa_client.storage import Store
+from spa_client.waiting import DEFAULT_WAIT_S, wait_open
+from spa_protocol.body import Address
+
+_UNANSWERED_TRIES = 3
+"""Knocks at a server that never answers, each followed by its share of the waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Whether and how to watch a TCP port open.
+
+    `port`: which, 0 for the first that the services are known to have. `always`: also after the server confirmed;
+    otherwise only where no answer came. `timeout_s`: for how long.
+    """
+
+    port: int = 0
+    always: bool = False
+    timeout_s: float = DEFAULT_WAIT_S
+
+
+def knock_once(store: Store, perimeter: Perimeter, request: Request) -> Opened:
+    """Knock, and keep what the server told of its services."""
+    opened = knock_perimeter(perimeter, request, store.slots(perimeter.name), store.signed_sources(perimeter.name))
+    told = {service.name: service for service in opened.known_services()}
+    merged = {service.name: service for service in perimeter.services} | told
+    if tuple(merged.values()) != perimeter.services:
+        # Only a convenience for the next time.
+        with contextlib.suppress(OSError):
+            store.save(replace(perimeter, services=tuple(merged.values())))
+    return opened
+
+
+def knock_until_open(store: Store, perimeter: Perimeter, request: Request, wait: Wait) -> Opened:
+    """Knock, and make sure as `wait` says. Raises as `knock_perimeter` does, and NeverOpened."""
+    tries = 1 if perimeter.answers else _UNANSWERED_TRIES
+    for left in reversed(range(tries)):
+        try:
+            opened = knock_once(store, perimeter, request)
+        except NoAnswer as error:
+            port = wait.port or _known_port(perimeter, request)
+            if not port or not error.addresses:
+                raise
+            waited = wait_open(error.addresses, port, wait.timeout_s / tries)
+            if waited.address is not None:
+                return _unconfirmed(perimeter, request, waited.address)
+            if not left:
+                raise NeverOpened(f"{error.sentence}; and tcp/{port} did not open", error.addresses) from None
+        else:
+            if wait.always:
+                _check_open(perimeter, opened, wait)
+            return opened
+    raise AssertionError("the last try returns or raises")
+
+
+def _check_open(perimeter: Perimeter, opened: Opened, wait: Wait) -> None:
+    port = wait.port or opened.tcp_port
+    if not port:
+        return
+    waited = wait_open(opened.addresses, port, wait.timeout_s)
+    if waited.address is not None:
+        return
+    places = " and ".join(map(str, opened.addresses))
+    reason = (
+        "the connection is refused, so nothing listens there"
+        if waited.refused
+        else "nothing listens there, or another firewall on the server drops it"
+        " (on the server: spa-server perimeter show)"
+    )
+    raise NeverOpened(
+        f"granted, but tcp/{port} on {places} did not open within {wait.timeout_s:g} s: {reason}", opened.addresses
+    )
+
+
+def _known_port(perimeter: Perimeter, request: Request) -> int:
+    return next((service.tcp_port for service in perimeter.known(request.services) if service.tcp_port), 0)
+
+
+def _unconfirmed(perimeter: Perimeter, request: Request, address: Address) -> Opened:
+    services = tuple(
+        OpenService(service.name, 0, service.tcp_port, service.udp_port, (address,))
+        for service in perimeter.known(request.services)
+    )
+    return Opened(perimeter.name, services, (address,), (), confirmed=False)

@@ -1,0 +1,69 @@
+"""A perimeter that this device has joined: where its server is, and the secrets that open it.
+
+Plain values. It must not know where they are stored.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from spa_protocol.keys import public_key
+from spa_protocol.text import TextKind, encode
+
+SEEN = "seen"
+"""Source: open for the address that the server sees the knock come from."""
+LOCAL = "local"
+"""Source: name this computer's own address in the signed knock."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+
+
+def is_perimeter_name(text: str) -> bool:
+    """Whether a text can name a perimeter: small letters, digits, '_' and '-'; it is also a folder's name."""
+    return _NAME.match(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownService:
+    """A service as the server last described it; a port is 0 where the protocol is not served."""
+
+    name: str
+    tcp_port: int
+    udp_port: int
+    needs_signed_source: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Perimeter:
+    """What the device knows of one server.
+
+    `hosts`: names or addresses. `server_identity`: the server's Ed25519 public key. `label`: what the server calls this
+    device. `seed` and `gate_secret`: the device's secrets. `source`: SEEN, LOCAL or an address. `answers`: whether the
+    server answers knocks. `services`: those the server last told of.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    knock_port: int
+    server_identity: bytes
+    label: str
+    seed: bytes = field(repr=False)
+    gate_secret: bytes = field(repr=False)
+    source: str = SEEN
+    answers: bool = True
+    services: tuple[KnownService, ...] = ()
+
+    @property
+    def device_text(self) -> str:
+        """The device's public identity as text."""
+        return encode(TextKind.DEVICE, public_key(self.seed))
+
+    @property
+    def server_text(self) -> str:
+        """The server's public identity as text."""
+        return encode(TextKind.SERVER, self.server_identity)
+
+    def known(self, names: tuple[str, ...]) -> tuple[KnownService, ...]:
+        """What is known of the named services, or of all where none is named."""
+        return tuple(service for service in self.services if not names or service.name in names)

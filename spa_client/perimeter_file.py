@@ -1,0 +1,127 @@
+"""perimeter.toml: what is not secret about a perimeter, as text that people may edit.
+
+It must not know where the file is, except to name it in an error.
+"""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from spa_client.errors import BadConfiguration
+from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
+from spa_protocol.invite import MAX_HOSTS, is_host
+from spa_protocol.names import is_label, is_service_name
+from spa_protocol.text import BadText, TextKind, decode_key
+
+_HEAD = """\
+# Written by spa-client. Nothing here is secret: the secrets are in the files beside this one.
+# source: "seen" opens for the address the server sees; "local" signs this computer's own; or give an address.
+"""
+
+
+def perimeter_text(perimeter: Perimeter) -> str:
+    """The file's text. A JSON string is a TOML string too, for the printable ASCII that stands here."""
+    lines = [
+        f"hosts = {json.dumps(list(perimeter.hosts))}",
+        f"knock_port = {perimeter.knock_port}",
+        f"server_identity = {json.dumps(perimeter.server_text)}",
+        f"label = {json.dumps(perimeter.label)}",
+        f"source = {json.dumps(perimeter.source)}",
+        f"answers = {json.dumps(perimeter.answers)}",
+    ]
+    for service in perimeter.services:
+        lines += [
+            "",
+            "[[service]]",
+            f"name = {json.dumps(service.name)}",
+            f"tcp_port = {service.tcp_port}",
+            f"udp_port = {service.udp_port}",
+            f"needs_signed_source = {json.dumps(service.needs_signed_source)}",
+        ]
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def parse_perimeter(text: str, path: Path, name: str, seed: bytes, gate_secret: bytes) -> Perimeter:
+    """The perimeter in a file's text; raises BadConfiguration that names the key at fault."""
+    import tomllib
+
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfiguration(f"{path}: {error}") from None
+    reader = _Reader(path, table)
+    hosts = reader.value("hosts", list)
+    if not 1 <= len(hosts) <= MAX_HOSTS or not all(isinstance(host, str) and is_host(host) for host in hosts):
+        raise reader.wrong("hosts", f"a list of one to {MAX_HOSTS} host names or addresses")
+    try:
+        identity = decode_key(TextKind.SERVER, reader.value("server_identity", str))
+    except BadText as error:
+        raise reader.wrong("server_identity", f"the server's identity ({error})") from None
+    label = reader.value("label", str)
+    if not is_label(label):
+        raise reader.wrong("label", "letters, digits, '.', '_' and '-'")
+    return Perimeter(
+        name=name,
+        hosts=tuple(hosts),
+        knock_port=reader.port("knock_port", least=1),
+        server_identity=identity,
+        label=label,
+        seed=seed,
+        gate_secret=gate_secret,
+        source=_source(reader),
+        answers=reader.value("answers", bool, True),
+        services=_services(reader),
+    )
+
+
+def _source(reader: _Reader) -> str:
+    source = str(reader.value("source", str, SEEN))
+    if source not in (SEEN, LOCAL):
+        try:
+            ip_address(source)
+        except ValueError:
+            raise reader.wrong("source", '"seen", "local" or an IP address') from None
+    return source
+
+
+def _services(reader: _Reader) -> tuple[KnownService, ...]:
+    services: list[KnownService] = []
+    for table in reader.value("service", list, []):
+        if not isinstance(table, dict):
+            raise reader.wrong("service", "tables [[service]]")
+        entry = _Reader(reader.path, table)
+        name = entry.value("name", str)
+        if not is_service_name(name):
+            raise entry.wrong("name", "small letters, digits and '-'")
+        tcp_port, udp_port = entry.port("tcp_port"), entry.port("udp_port")
+        services.append(KnownService(name, tcp_port, udp_port, entry.value("needs_signed_source", bool, False)))
+    return tuple(services)
+
+
+class _Reader:
+    """Takes typed values out of a table."""
+
+    def __init__(self, path: Path, table: dict[str, Any]) -> None:
+        self.path = path
+        self._table = table
+
+    def value(self, key: str, kind: type, default: object = None) -> Any:
+        """The value of a key; raises BadConfiguration when it is missing without a default, or of another type."""
+        value = self._table.get(key, default)
+        if type(value) is not kind:
+            raise self.wrong(key, f"a {kind.__name__}")
+        return value
+
+    def port(self, key: str, *, least: int = 0) -> int:
+        """A port number."""
+        port = self.value(key, int, None if least else 0)
+        if not least <= port <= 65535:
+            raise self.wrong(key, f"a port from {least} to 65535")
+        return int(port)
+
+    def wrong(self, key: str, wanted: str) -> BadConfiguration:
+        """The error for that key."""
+        return BadConfiguration(f"{self.path}: {key} must be {wanted}")

@@ -1,0 +1,40 @@
+"""From a server's refusal to the error that says what to do about it on this side.
+
+It must not know how the answer came; a knock and an enrolment are explained alike.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from spa_client.errors import ClockWrong, Refused
+from spa_protocol.answer import Answer
+from spa_protocol.body import Address
+from spa_protocol.refusal import Refusal
+
+_SET_CLOCK = {"darwin": "sudo sntp -sS time.apple.com", "win32": "w32tm /resync"}
+
+
+def refused(perimeter: str, answer: Answer, refusal: Refusal, asked_ms: int, local: Address) -> Refused:
+    """The error for a refusal. `asked_ms`: this computer's clock when it asked; `local`: its address."""
+    if refusal in (Refusal.STALE, Refusal.EARLY):
+        skew_ms = asked_ms - answer.time_ms
+        side = "behind" if skew_ms < 0 else "ahead of"
+        command = _SET_CLOCK.get(sys.platform, "timedatectl set-ntp true")
+        sentence = f"this computer's clock is {abs(skew_ms) / 1000:.0f} s {side} the server's; set it ({command})"
+        return ClockWrong(sentence, refusal, skew_ms)
+    if refusal is Refusal.SOURCE_NOT_SIGNED:
+        reason = _unsigned(answer, local)
+    elif refusal is Refusal.CLOCK_ONLY:
+        reason = "it answers, but none of this minute's knocks reached it; knock again in the next minute"
+    else:
+        reason = refusal.sentence(answer.about)
+    return Refused(f"{perimeter} refused: {reason}", refusal, answer.about)
+
+
+def _unsigned(answer: Answer, local: Address) -> str:
+    service = f"service {answer.about}" if answer.about else "the service"
+    return (
+        f"{service} opens only to an address named in the signed knock; the server saw {answer.seen}, which is not"
+        f" this computer's {local} (NAT): if {answer.seen} is yours, knock again with --source {answer.seen}"
+    )

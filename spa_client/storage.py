@@ -1,0 +1,150 @@
+"""Where the joined perimeters are kept: the one place that knows the layout of the client's files.
+
+    FOLDER/NAME/perimeter.toml      where the server is and what it told; nothing secret
+    FOLDER/NAME/device.key          the device's signing seed, as text (mode 0600)
+    FOLDER/NAME/gate.secret         the gate secret, as text (mode 0600)
+    FOLDER/.joining-INVITE/         the same for a join whose answer has not come yet (see `joining`)
+    STATE/NAME/slots/               which slots were used (see `slots`)
+    STATE/NAME/signed-source        addresses that may be signed (see `signed_source`)
+
+FOLDER is the platform's configuration folder, STATE its state folder; the variable SPA_CLIENT_FOLDER replaces FOLDER,
+and STATE is then FOLDER/.state. It must not know of sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from spa_client.errors import BadConfiguration
+from spa_client.perimeter import Perimeter, is_perimeter_name
+from spa_client.perimeter_file import parse_perimeter, perimeter_text
+from spa_client.secret_file import make_folder, read_file, read_secret, sync_folder, write_file
+from spa_client.signed_source import SignedSources
+from spa_client.slots import SlotBook
+from spa_protocol.text import BadText, TextKind, decode_key, encode
+
+FOLDER_VARIABLE = "SPA_CLIENT_FOLDER"
+PERIMETER_FILE = "perimeter.toml"
+KEY_FILE = "device.key"
+SECRET_FILE = "gate.secret"  # noqa: S105 - a file's name
+
+
+class Store:
+    """The perimeters of this user."""
+
+    def __init__(self, folder: Path, state: Path) -> None:
+        self.folder = folder
+        self._state = state
+
+    @classmethod
+    def default(cls) -> Store:
+        """The store of the platform's folders, or of SPA_CLIENT_FOLDER."""
+        chosen = os.environ.get(FOLDER_VARIABLE)
+        if chosen:
+            folder = Path(chosen).absolute()
+            return cls(folder, folder / ".state")
+        import platformdirs
+
+        return cls(
+            Path(platformdirs.user_config_dir("spa", appauthor=False)),
+            Path(platformdirs.user_state_dir("spa", appauthor=False)),
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """The perimeters joined, sorted."""
+        try:
+            return tuple(sorted(path.name for path in self.folder.iterdir() if is_perimeter_name(path.name)))
+        except FileNotFoundError:
+            return ()
+
+    def load(self, name: str | None = None) -> Perimeter:
+        """The perimeter of that name, or without a name the only one joined.
+
+        Raises BadConfiguration and NotPermitted.
+        """
+        name = self._only() if name is None else name
+        folder = self.path(name)
+        text = read_file(folder / PERIMETER_FILE)
+        seed = _read_key(TextKind.SECRET_KEY, folder / KEY_FILE)
+        gate_secret = _read_key(TextKind.GATE_SECRET, folder / SECRET_FILE)
+        return parse_perimeter(text, folder / PERIMETER_FILE, name, seed, gate_secret)
+
+    def path(self, name: str) -> Path:
+        """The folder of a joined perimeter; raises BadConfiguration when there is none."""
+        if not is_perimeter_name(name) or not (self.folder / name).is_dir():
+            joined = ", ".join(self.names())
+            hint = f"joined: {joined}" if joined else "none is joined yet; spa-client join INVITE"
+            raise BadConfiguration(f"no perimeter named {name} ({hint})")
+        return self.folder / name
+
+    def save(self, perimeter: Perimeter) -> None:
+        """Write what is not secret of a joined perimeter. Raises OSError."""
+        write_file(self.path(perimeter.name) / PERIMETER_FILE, perimeter_text(perimeter))
+
+    def adopt(self, folder: Path, perimeter: Perimeter) -> None:
+        """Make a finished folder, which holds the device's key, the perimeter of that name, in one step.
+
+        A perimeter that has the name is replaced. Raises OSError.
+        """
+        write_file(folder / SECRET_FILE, encode(TextKind.GATE_SECRET, perimeter.gate_secret) + "\n")
+        write_file(folder / PERIMETER_FILE, perimeter_text(perimeter))
+        target = self.folder / perimeter.name
+        if target.exists():
+            replaced = self.folder / f".replaced-{secrets.token_hex(8)}"
+            target.rename(replaced)
+            folder.rename(target)
+            _remove_tree(replaced)
+        else:
+            folder.rename(target)
+        self._forget_state(perimeter.name)
+        sync_folder(self.folder)
+
+    def remove(self, name: str) -> None:
+        """Forget a perimeter, its key included. Raises BadConfiguration and OSError."""
+        folder = self.path(name)
+        # The rename makes it one step: half a perimeter is never left under its name.
+        doomed = self.folder / f".removed-{secrets.token_hex(8)}"
+        folder.rename(doomed)
+        _remove_tree(doomed)
+        self._forget_state(name)
+
+    def slots(self, name: str) -> SlotBook:
+        """The claims on slots of a perimeter."""
+        return SlotBook(self._state / name / "slots")
+
+    def signed_sources(self, name: str) -> SignedSources:
+        """The addresses that may be signed for a perimeter unasked."""
+        return SignedSources(self._state / name / "signed-source")
+
+    def joining_folder(self, digest: str) -> Path:
+        """The folder of a join that is under way; it is not made here."""
+        make_folder(self.folder)
+        return self.folder / f".joining-{digest}"
+
+    def _only(self) -> str:
+        names = self.names()
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise BadConfiguration("no perimeter is joined yet: spa-client join INVITE")
+        raise BadConfiguration(f"several perimeters are joined, name one of them: {', '.join(names)}")
+
+    def _forget_state(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            _remove_tree(self._state / name)
+
+
+def _read_key(kind: TextKind, path: Path) -> bytes:
+    try:
+        return decode_key(kind, read_secret(path))
+    except BadText as error:
+        raise BadConfiguration(f"{path} is damaged ({error}): join again with a new invite") from None
+
+
+def _remove_tree(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)

@@ -1,0 +1,265 @@
+"""`spa-server device`: the registry of who may knock."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from spa_protocol.keys import KEY_SIZE
+from spa_protocol.tag import TagKind
+from spa_protocol.text import BadText, TextKind, decode_key, encode
+from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
+from spa_server.commands.state import config_option, json_option, now_s, opened_store, registry_to_edit
+from spa_server.enforce.leases import revoke
+from spa_server.enforce.netlink import KernelError
+from spa_server.enforce.nftset import NftSocket
+from spa_server.remember.registry import Credential, Device, Registry
+from spa_server.tell.table import table, utc
+
+
+@click.group(epilog=EXIT_CODES)
+def device() -> None:
+    """The devices that may knock. A running server knows of a change before the command returns."""
+
+
+@device.command(epilog=EXIT_CODES)
+@click.argument("label")
+@click.option("--user", required=True, help="Who uses the device.")
+@click.option("--role", "roles", multiple=True, required=True, help="A role; may be repeated.")
+@click.option("--key", "key_text", required=True, help="The device's public key: spa-device1...")
+@click.option(
+    "--gate-secret", help="The gate secret, SPA-GATE-SECRET-1...; '-' reads it from standard input. Default: a new one."
+)
+@json_option
+@config_option
+def add(
+    label: str,
+    user: str,
+    roles: tuple[str, ...],
+    key_text: str,
+    gate_secret: str | None,
+    as_json: bool,
+    config_path: Path,
+) -> None:
+    """Register a device whose key is known already, for provisioning by other tools.
+
+    To enrol a laptop, `spa-server invite` is simpler: no key is copied by hand.
+
+    \b
+    Example:
+      spa-server device add build-1 --user ci --role admin --key spa-device1...
+    """
+    if gate_secret == "-":  # noqa: S105 - the usual sign for standard input
+        gate_secret = sys.stdin.readline()
+    try:
+        key = decode_key(TextKind.DEVICE, key_text)
+        secret = decode_key(TextKind.GATE_SECRET, gate_secret) if gate_secret else os.urandom(KEY_SIZE)
+    except BadText as error:
+        raise Stop(Exit.USAGE, str(error)) from error
+    with plain_errors(), registry_to_edit(config_path) as (_, registry):
+        registry.add_device(label, user, roles, key, secret, now_s())
+    text = encode(TextKind.GATE_SECRET, secret)
+    if as_json:
+        click.echo(json.dumps({"label": label, "gate_secret": None if gate_secret else text}))
+        return
+    click.echo(f"added {label}", err=True)
+    if not gate_secret:
+        click.echo("its gate secret, which the device must keep beside its key:", err=True)
+        click.echo(text)
+
+
+@device.command("list", epilog=EXIT_CODES)
+@json_option
+@config_option
+def list_(as_json: bool, config_path: Path) -> None:
+    """Every device.
+
+    \b
+    Example:
+      spa-server device list --json
+    """
+    with plain_errors(), opened_store(config_path) as (_, store):
+        registry = Registry(store)
+        keys = _keys_by_device(registry)
+        described = [_described(item, keys.get(item.id, [])) for item in registry.devices()]
+    if as_json:
+        click.echo(json.dumps(described))
+    elif not described:
+        click.echo("no device yet; make an invite: spa-server invite LABEL --user USER --role ROLE")
+    else:
+        head = ("DEVICE", "USER", "ROLES", "STATE", "KEYS", "ENROLLED")
+        click.echo(table(head, [_row(item) for item in described]))
+
+
+@device.command(epilog=EXIT_CODES)
+@click.argument("label")
+@json_option
+@config_option
+def show(label: str, as_json: bool, config_path: Path) -> None:
+    """One device and its public keys; never a secret.
+
+    \b
+    Example:
+      spa-server device show alice-laptop
+    """
+    with plain_errors(), opened_store(config_path) as (_, store):
+        registry = Registry(store)
+        found = registry.device(label)
+        if found is None:
+            raise Stop(Exit.REFUSED, f"there is no device {label}; see: spa-server device list")
+        described = _described(found, _keys_by_device(registry).get(found.id, []))
+    if as_json:
+        click.echo(json.dumps(described))
+        return
+    for name in ("label", "user", "roles", "enabled", "enrolled"):
+        value = described[name]
+        click.echo(f"{name:<9} {', '.join(value) if isinstance(value, list) else value}")
+    for key in _keys_of(described):
+        until = f"   works until {key['retires']}" if key["retires"] else ""
+        click.echo(f"key       {key['public']}{until}")
+
+
+@device.command(epilog=EXIT_CODES)
+@click.argument("label")
+@click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
+@config_option
+def disable(label: str, keep_leases: bool, config_path: Path) -> None:
+    """Keep a device out, and end its leases and connections; it is told so when it knocks.
+
+    \b
+    Example:
+      spa-server device disable alice-laptop
+    """
+    with plain_errors():
+        with registry_to_edit(config_path) as (_, registry):
+            registry.set_enabled(label, False)
+        ended = 0 if keep_leases else _end_leases(label)
+    click.echo(f"disabled {label}; {ended} leases ended")
+
+
+@device.command(epilog=EXIT_CODES)
+@click.argument("label")
+@config_option
+def enable(label: str, config_path: Path) -> None:
+    """Let a disabled device in again.
+
+    \b
+    Example:
+      spa-server device enable alice-laptop
+    """
+    with plain_errors(), registry_to_edit(config_path) as (_, registry):
+        registry.set_enabled(label, True)
+    click.echo(f"enabled {label}")
+
+
+@device.command(epilog=EXIT_CODES)
+@click.argument("label")
+@click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
+@config_option
+def remove(label: str, keep_leases: bool, config_path: Path) -> None:
+    """Forget a device, and end its leases and connections.
+
+    \b
+    Example:
+      spa-server device remove alice-laptop
+    """
+    with plain_errors():
+        with registry_to_edit(config_path) as (_, registry):
+            registry.remove(label)
+        ended = 0 if keep_leases else _end_leases(label)
+    click.echo(f"removed {label}; {ended} leases ended")
+
+
+@device.command(epilog=EXIT_CODES)
+@config_option
+def export(config_path: Path) -> None:
+    """Print every device as JSON, gate secrets included: keep it as a secret.
+
+    \b
+    Example:
+      (umask 077; spa-server device export > devices.json)
+    """
+    with plain_errors(), opened_store(config_path) as (_, store):
+        records = Registry(store).export()
+    if sys.stdout.isatty():
+        click.echo("spa-server: this shows gate secrets on the screen", err=True)
+    click.echo(json.dumps(records, indent=1))
+
+
+@device.command("import", epilog=EXIT_CODES)
+@click.argument("file", type=click.File("r"))
+@config_option
+def import_(file: TextIO, config_path: Path) -> None:
+    """Add every device of an export, or none if one cannot be added.
+
+    The devices can knock from the next minutes on: not within windows they may have used elsewhere.
+
+    \b
+    Example:
+      spa-server device import devices.json
+    """
+    try:
+        records = json.load(file)
+    except ValueError as error:
+        raise Stop(Exit.USAGE, f"{file.name} is not JSON: {error}") from error
+    with plain_errors(), registry_to_edit(config_path) as (config, registry):
+        first_window = TagKind.KNOCK.window((now_s() + config.max_skew_s) * 1000) + 1
+        devices = registry.import_(records, first_window)
+    click.echo(f"imported {len(devices)} devices")
+
+
+def _end_leases(label: str) -> int:
+    try:
+        with NftSocket() as nft:
+            return len(revoke(nft, label=label))
+    except KernelError as error:
+        if isinstance(error.__cause__, FileNotFoundError) or error.errno == 2:  # ENOENT: no perimeter, so no lease
+            return 0
+        raise
+
+
+def _keys_by_device(registry: Registry) -> dict[int, list[Credential]]:
+    keys: dict[int, list[Credential]] = {}
+    for credential in registry.credentials(now_s()):
+        keys.setdefault(credential.device_id, []).append(credential)
+    return keys
+
+
+def _described(item: Device, keys: list[Credential]) -> dict[str, object]:
+    return {
+        "label": item.label,
+        "user": item.user,
+        "roles": sorted(item.roles),
+        "enabled": item.enabled,
+        "enrolled": utc(item.created_s),
+        "keys": [
+            {
+                "public": encode(TextKind.DEVICE, key.public_key),
+                "since": utc(key.created_s),
+                "retires": utc(key.retires_s) if key.retires_s else None,
+            }
+            for key in keys
+        ],
+    }
+
+
+def _keys_of(described: dict[str, object]) -> list[dict[str, object]]:
+    keys = described["keys"]
+    return keys if isinstance(keys, list) else []
+
+
+def _row(described: dict[str, object]) -> tuple[object, ...]:
+    roles = described["roles"]
+    return (
+        described["label"],
+        described["user"],
+        ", ".join(roles) if isinstance(roles, list) else roles,
+        "enabled" if described["enabled"] else "disabled",
+        len(_keys_of(described)),
+        described["enrolled"],
+    )

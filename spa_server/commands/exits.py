@@ -1,0 +1,77 @@
+"""Exit codes, and how an error becomes one line that says what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import click
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  2  bad usage
+  3  refused: what was asked of the registry or the leases cannot be
+  5  bad configuration or state
+  6  not permitted
+  7  a fault of the surroundings: no nft, the port in use, no server running, ..."""
+
+
+class Exit(IntEnum):
+    """What the exit code means."""
+
+    DONE = 0
+    USAGE = 2
+    REFUSED = 3
+    CONFIGURATION = 5
+    NOT_PERMITTED = 6
+    FAULT = 7
+
+
+class Stop(click.ClickException):
+    """End with a code and a line."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.exit_code: int = int(code)  # type: ignore[misc]  # click declares it on the class, and reads the instance's
+
+    def show(self, file: object = None) -> None:
+        """Each line of the message, under the program's name."""
+        for line in self.message.splitlines() or [""]:
+            click.echo(f"spa-server: {line}", file=sys.stderr)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn the errors an operator can meet into a line and a code; anything else is a bug and shows itself."""
+    from spa_server.config import ConfigError
+    from spa_server.enforce.netlink import KernelError
+    from spa_server.enforce.nft_program import NotPermitted, PerimeterError
+    from spa_server.listen.sockets import PortTaken
+    from spa_server.privilege import NoSuchUser
+    from spa_server.remember.registry import RegistryError
+    from spa_server.remember.store import StateError
+    from spa_server.tell.control import AlreadyRunning, NotRunning
+
+    try:
+        yield
+    except (ConfigError, StateError, NoSuchUser) as error:
+        raise Stop(Exit.CONFIGURATION, str(error)) from error
+    except RegistryError as error:
+        raise Stop(Exit.REFUSED, str(error)) from error
+    except (NotPermitted, PermissionError) as error:
+        raise Stop(Exit.NOT_PERMITTED, f"{error}; run it as root: sudo spa-server ...") from error
+    except (PerimeterError, KernelError, PortTaken, NotRunning, AlreadyRunning) as error:
+        raise Stop(Exit.FAULT, str(error)) from error
+    except OSError as error:
+        raise Stop(Exit.FAULT, str(error)) from error
+
+
+def need_root(what: str) -> None:
+    """End unless root asks."""
+    import os
+
+    if os.geteuid() != 0:
+        raise Stop(Exit.NOT_PERMITTED, f"{what} needs root: run it with sudo")

@@ -1,0 +1,111 @@
+"""`spa-server lease`: who is inside now, and putting them out."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from spa_protocol.names import is_label
+from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
+from spa_server.commands.state import config_option, json_option
+from spa_server.config import load
+from spa_server.enforce.leases import Lease, list_leases, revoke
+from spa_server.enforce.nftset import NftSocket
+from spa_server.service import Address, Service
+from spa_server.tell.table import table
+
+
+@click.group(epilog=EXIT_CODES)
+def lease() -> None:
+    """Show or end the leases that are open in the kernel; works without a running server too."""
+
+
+@lease.command("list", epilog=EXIT_CODES)
+@json_option
+@config_option
+def list_(as_json: bool, config_path: Path) -> None:
+    """Who is inside now, with seconds left.
+
+    \b
+    Example:
+      spa-server lease list --json
+    """
+    need_root("reading the leases")
+    with plain_errors():
+        services = load(config_path).services
+        with NftSocket() as nft:
+            leases = list_leases(nft)
+    if as_json:
+        click.echo(json.dumps([_as_json(item, services) for item in leases]))
+        return
+    if not leases:
+        click.echo("nobody is inside")
+        return
+    rows = [
+        (
+            item.label,
+            _service_of(item, services),
+            item.source,
+            f"{item.destination}",
+            f"{item.protocol}/{item.port}",
+            f"{item.left_ms / 1000:.0f}",
+        )
+        for item in leases
+    ]
+    click.echo(table(("DEVICE", "SERVICE", "SOURCE", "TO", "PORT", "SECONDS LEFT"), rows))
+
+
+@lease.command("revoke", epilog=EXIT_CODES)
+@click.argument("who", metavar="DEVICE|ADDRESS")
+@config_option
+def revoke_(who: str, config_path: Path) -> None:
+    """End every lease of a device or of a source address, live connections included.
+
+    It does not keep the device from knocking again: for that, `spa-server device disable`.
+
+    \b
+    Examples:
+      spa-server lease revoke alice-laptop
+      spa-server lease revoke 192.0.2.7
+    """
+    need_root("ending a lease")
+    address = _address(who)
+    if address is None and not is_label(who):
+        raise Stop(Exit.USAGE, f"{who!r} is neither a device's label nor an IP address")
+    with plain_errors():
+        load(config_path)
+        with NftSocket() as nft:
+            ended = revoke(nft, source=address) if address else revoke(nft, label=who)
+    if not ended:
+        raise Stop(Exit.REFUSED, f"{who} has no lease; see: spa-server lease list")
+    click.echo(f"ended {len(ended)} lease{'s' if len(ended) > 1 else ''} of {who} and the connections they had opened")
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _service_of(item: Lease, services: tuple[Service, ...]) -> str:
+    for service in services:
+        reached = not service.hosts or item.destination in service.hosts
+        if reached and (item.protocol, item.port) in service.ports():
+            return service.name
+    return "-"
+
+
+def _as_json(item: Lease, services: tuple[Service, ...]) -> dict[str, object]:
+    return {
+        "device": item.label,
+        "service": _service_of(item, services),
+        "source": str(item.source),
+        "destination": str(item.destination),
+        "protocol": item.protocol,
+        "port": item.port,
+        "left_ms": item.left_ms,
+    }

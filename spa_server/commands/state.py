@@ -1,0 +1,70 @@
+"""What most commands start from: the configuration, the registry, and word to the running server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from spa_server.config import DEFAULT_PATH, ServerConfig, load
+from spa_server.remember.registry import Registry
+from spa_server.remember.store import Store, open_store
+from spa_server.tell.control import NotRunning, ask
+
+BUSY_MS = 5_000
+"""How long a command waits for the state file; a person is less in a hurry than a knock."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def config_option(command: _Command) -> _Command:
+    """`--config FILE`, on every command that needs the configuration."""
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_PATH,
+        envvar="SPA_SERVER_CONFIG",
+        show_default=True,
+        help="The server's configuration.",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """`--json`, on every command that prints data."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
+
+
+@contextmanager
+def opened_store(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
+    """The configuration and the open state file."""
+    config = load(config_path)
+    with open_store(config.state_folder, busy_ms=BUSY_MS) as store:
+        yield config, store
+
+
+@contextmanager
+def registry_to_edit(config_path: Path) -> Iterator[tuple[ServerConfig, Registry]]:
+    """The registry; after the block a running server is told, and has taken the edit in when this returns."""
+    with opened_store(config_path) as (config, store):
+        yield config, Registry(store)
+    tell_server(config)
+
+
+def tell_server(config: ServerConfig) -> None:
+    """Have a running server read the registry again. Without one there is nobody to tell."""
+    try:
+        reply = ask(config.control_socket, "refresh")
+    except NotRunning:
+        return
+    if "error" in reply:
+        click.echo(f"spa-server: saved, but the running server says: {reply['error']}", err=True)
+
+
+def now_s() -> int:
+    """UTC, seconds since 1970."""
+    return int(time.time())

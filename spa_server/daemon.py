@@ -1,0 +1,114 @@
+"""`spa-server run`: put the perimeter up, bind, split into two processes, and give privileges up.
+
+The calling process becomes the firewall process; its child is the network process. When either ends, so does the other,
+and the perimeter stays closed: the kernel keeps the door.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from spa_server import privilege
+from spa_server.config import ServerConfig
+from spa_server.enforce import firewall, obstacles, perimeter
+from spa_server.listen import sockets
+from spa_server.listen.network import Inherited, NetworkProcess
+from spa_server.remember.identity import read_identity
+from spa_server.remember.store import StateError, open_store
+from spa_server.tell.control import bind_control
+
+log = logging.getLogger("spa.daemon")
+
+CHILD_PATIENCE_S = 5
+FAULT = 7
+
+
+def run(config: ServerConfig) -> int:
+    """Run the server until it is told to stop; the exit code.
+
+    Raises what keeps it from starting: StateError, NoSuchUser, PortTaken, AlreadyRunning, or an error of the perimeter.
+    """
+    account = privilege.find_user(config.user)
+    read_identity(config.state_folder)
+    open_store(config.state_folder).close()
+    # Bound first, so that a second server is told so before it changes anything.
+    control_socket = bind_control(config.control_socket)
+    warnings = perimeter.apply(config.knock_port, config.services)
+    for warning in (*warnings, *obstacles.foreign_obstacles(config.knock_port, config.services)):
+        log.warning("%s", warning)
+    knock_sockets = sockets.bind_knock_sockets(config.listen, config.knock_port)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent_pid = os.getpid()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        _network_process(config, Inherited(tuple(knock_sockets), control_socket, theirs), account.pw_name, parent_pid)
+    theirs.close()
+    for sock in (*knock_sockets, control_socket):
+        sock.close()
+    return _firewall_process(config, ours, child)
+
+
+def _network_process(config: ServerConfig, inherited: Inherited, account_name: str, parent_pid: int) -> NoReturn:
+    """The child: give up everything, then serve. Never returns into the parent's code."""
+    code = FAULT
+    try:
+        privilege.become_unprivileged(privilege.find_user(account_name), parent_pid)
+        NetworkProcess(config, inherited).run()
+        code = 0
+    except StateError as error:
+        log.error("%s", error)
+    except BaseException:
+        log.exception("the network process failed")
+    finally:
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _firewall_process(config: ServerConfig, channel: socket.socket, child: int) -> int:
+    """The parent: serve the child's requests until it ends or this process is told to stop."""
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        # The child sees the end of the channel; serving ends when it has closed its own.
+        with contextlib.suppress(OSError):
+            channel.shutdown(socket.SHUT_WR)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        privilege.keep_only_net_admin()
+        firewall.serve(channel, config.services)
+    finally:
+        channel.close()
+    code = _reap(child)
+    if stopping or code == 0:
+        log.info("the firewall process ends")
+        return 0
+    log.error("the network process ended with status %d; the perimeter stays closed", code)
+    return FAULT
+
+
+def _reap(child: int) -> int:
+    """Wait for the child, which ends when its channel does; kill it if it does not."""
+    signal.signal(signal.SIGALRM, lambda *_: _kill(child))
+    signal.alarm(CHILD_PATIENCE_S)
+    _, status = os.waitpid(child, 0)
+    signal.alarm(0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _kill(child: int) -> None:
+    # Without CAP_KILL another user's process cannot be signalled; it then dies of its parent-death signal.
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    os._exit(FAULT)

@@ -1,0 +1,169 @@
+"""Leases: which (source, destination, protocol, port) the kernel lets through now, for whom and how long.
+
+Opening several services is one transaction. It trusts its caller (`firewall`) to have checked what may be asked, and
+must not know of knocks or devices beyond the label it writes beside a lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from spa_server.enforce.flows import Target, end_admitted_flows, end_flows
+from spa_server.enforce.nftset import Add, Delete, Element, NftSocket, Operation, key_of
+from spa_server.service import Address, Service
+
+SETS = {4: "leases4", 6: "leases6"}
+"""Set of each IP version; a key is source . destination . protocol . port."""
+
+ADDRESS_LENGTHS = {4: 4, 6: 16}
+PROTOCOLS = {"tcp": 6, "udp": 17}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
+
+class NotReachable(ValueError):
+    """A service has no address in the family that the lease is for; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One service to open to `source` for `seconds`; `destination` is the address that the knock came to."""
+
+    service: Service
+    source: Address
+    destination: Address
+    seconds: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One tuple that is open now. `service` is empty for an element that was put in by hand."""
+
+    label: str
+    service: str
+    source: Address
+    destination: Address
+    protocol: str
+    port: int
+    left_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuple:
+    set_name: str
+    key: bytes
+
+
+def destinations(service: Service, source: Address, destination: Address) -> tuple[Address, ...]:
+    """Where a lease on the service leads from `source`: its hosts of that family, else where the knock came to."""
+    found = tuple(host for host in (service.hosts or (destination,)) if host.version == source.version)
+    if not found:
+        raise NotReachable(f"service {service.name} has no IPv{source.version} address")
+    return found
+
+
+def open_leases(nft: NftSocket, grants: Sequence[Grant]) -> tuple[int, ...]:
+    """Open all grants in one transaction; returns the whole seconds left of each.
+
+    A lease that is there already ends at the later of its own end and the one asked for: asking again extends it and
+    never adds up. Raises NotReachable before anything is changed, KernelError when nothing was.
+    """
+    wanted: dict[_Tuple, Element] = {}
+    tuples_of = [tuple(_tuples(grant)) for grant in grants]
+    for grant, tuples in zip(grants, tuples_of, strict=True):
+        for each in tuples:
+            known = wanted.get(each) or nft.get(each.set_name, each.key)
+            timeout_ms = max(grant.seconds * 1000, _left_ms(known))
+            wanted[each] = Element(each.key, timeout_ms, grant.label, grant.service.name)
+    nft.commit(_replacing(wanted))
+    return tuple(min((wanted[each].timeout_ms for each in tuples), default=0) // 1000 for tuples in tuples_of)
+
+
+def list_leases(nft: NftSocket) -> tuple[Lease, ...]:
+    """Every lease that is open now, in the order of label, source and port."""
+    leases = [_lease(version, each) for version, name in SETS.items() for each in nft.dump(name)]
+    return tuple(sorted(leases, key=_order))
+
+
+def revoke(nft: NftSocket, *, label: str | None = None, source: Address | None = None) -> tuple[Lease, ...]:
+    """Take back the leases of a label or of a source address, then end their live flows; returns those leases.
+
+    By source it also ends sessions that outlived their lease (`on_expiry = "keep"`): the kernel remembers that a lease
+    admitted them, but not whose it was, so by label alone they cannot be found.
+    """
+    ended = tuple(
+        lease
+        for lease in list_leases(nft)
+        if (label is not None and lease.label == label) or (source is not None and lease.source == source)
+    )
+    close_leases(nft, ended)
+    end_flows({Target(lease.source, lease.destination, lease.protocol, lease.port) for lease in ended})
+    if source is not None:
+        end_admitted_flows(source)
+    return ended
+
+
+def close_leases(nft: NftSocket, leases: Iterable[Lease]) -> None:
+    """Take leases back in one transaction; those that ended meanwhile are no error. Flows go on being checked."""
+    nft.commit(_removing(_tuple(lease) for lease in leases))
+
+
+def _replacing(wanted: dict[_Tuple, Element]) -> Iterable[Operation]:
+    # Linux before 6.12 leaves a present element's timeout as it is, and deleting an absent one is an error: so every
+    # element is added (now it is there), deleted and added anew, which no packet can come between.
+    additions: list[Operation] = [Add(each.set_name, element) for each, element in wanted.items()]
+    return [*additions, *(Delete(each.set_name, each.key) for each in wanted), *additions]
+
+
+def _removing(tuples: Iterable[_Tuple]) -> Iterable[Operation]:
+    distinct = tuple(dict.fromkeys(tuples))
+    # Added first, because deleting what is not there fails the whole (NFT_MSG_DESTROYSETELEM needs Linux 6.3).
+    additions: list[Operation] = [Add(each.set_name, Element(each.key, timeout_ms=1000)) for each in distinct]
+    return [*additions, *(Delete(each.set_name, each.key) for each in distinct)]
+
+
+def _tuples(grant: Grant) -> Iterable[_Tuple]:
+    for destination in destinations(grant.service, grant.source, grant.destination):
+        for protocol, port in grant.service.ports():
+            yield _tuple_of(grant.source, destination, protocol, port)
+
+
+def _tuple(lease: Lease) -> _Tuple:
+    return _tuple_of(lease.source, lease.destination, lease.protocol, lease.port)
+
+
+def _tuple_of(source: Address, destination: Address, protocol: str, port: int) -> _Tuple:
+    key = key_of(source.packed, destination.packed, bytes([PROTOCOLS[protocol]]), port.to_bytes(2, "big"))
+    return _Tuple(SETS[source.version], key)
+
+
+def _left_ms(element: Element | None) -> int:
+    return (element.left_ms or element.timeout_ms) if element else 0
+
+
+def _lease(version: int, element: Element) -> Lease:
+    length = ADDRESS_LENGTHS[version]
+    key = element.key
+    protocol = key[2 * length]
+    return Lease(
+        label=element.comment,
+        service=element.service,
+        source=ip_address(key[:length]),
+        destination=ip_address(key[length : 2 * length]),
+        protocol=PROTOCOL_NAMES.get(protocol, str(protocol)),
+        port=int.from_bytes(key[2 * length + 4 : 2 * length + 6], "big"),
+        left_ms=element.left_ms,
+    )
+
+
+def _order(lease: Lease) -> tuple[str, int, bytes, bytes, str, int]:
+    return (
+        lease.label,
+        lease.source.version,
+        lease.source.packed,
+        lease.destination.packed,
+        lease.protocol,
+        lease.port,
+    )

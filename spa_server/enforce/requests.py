@@ -1,0 +1,189 @@
+"""What the network process may ask of the firewall process, as messages on a SOCK_SEQPACKET socket pair.
+
+Fixed layouts, big-endian, one message a packet. Both processes import this, so it must import nothing else of this
+package: no kernel code reaches the process that reads packets from strangers.
+
+    request   kind u8 | zero u8 | count u16 | sequence u32 | ...
+      ARM       timeout_ms u32 | count x tag (8)
+      DISARM    count x tag (8)
+      OPEN      family u8 | label length u8 | source (16) | destination (16) | label (64)
+                | count x (service u16 | seconds u32)
+    answer    status u8 | zero u8 | count u16 | sequence u32 | count x seconds left u32
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import ip_address
+
+from spa_server.service import Address
+
+MAX_TAGS = 4096
+MAX_SERVICES = 32
+TAG_LENGTH = 8
+MAX_LABEL_LENGTH = 63
+ADDRESS_LENGTHS = {4: 4, 6: 16}
+MESSAGE_LARGEST = 65536
+"""Bytes to read: no message is as long, so a longer one is cut and does not parse."""
+
+_head = struct.Struct("!BBHI")
+_timeout = struct.Struct("!I")
+_open = struct.Struct("!BB16s16s64s")
+_wanted = struct.Struct("!HI")
+_seconds = struct.Struct("!I")
+
+
+class Malformed(ValueError):
+    """Bytes that are no message of this format."""
+
+
+class Kind(IntEnum):
+    """What is asked."""
+
+    ARM = 1
+    DISARM = 2
+    OPEN = 3
+
+
+class Status(IntEnum):
+    """How a request ended."""
+
+    DONE = 0
+    REFUSED = 1
+    """The firewall process's own configuration does not allow it."""
+    FAILED = 2
+    """The kernel did not do it; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Let each tag admit one datagram within `timeout_ms`."""
+
+    sequence: int
+    timeout_ms: int
+    tags: tuple[bytes, ...]
+
+    def pack(self) -> bytes:
+        return (
+            _packed_head(Kind.ARM, len(self.tags), self.sequence) + _timeout.pack(self.timeout_ms) + b"".join(self.tags)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """Take tags back."""
+
+    sequence: int
+    tags: tuple[bytes, ...]
+
+    def pack(self) -> bytes:
+        return _packed_head(Kind.DISARM, len(self.tags), self.sequence) + b"".join(self.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One service, by its place in the configuration, and for how many seconds."""
+
+    service: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open services to `source`; `destination` is the address that the knock came to."""
+
+    sequence: int
+    source: Address
+    destination: Address
+    label: str
+    wanted: tuple[Wanted, ...]
+
+    def pack(self) -> bytes:
+        label = self.label.encode("ascii")
+        head = _packed_head(Kind.OPEN, len(self.wanted), self.sequence)
+        fixed = _open.pack(self.source.version, len(label), self.source.packed, self.destination.packed, label)
+        return head + fixed + b"".join(_wanted.pack(each.service, each.seconds) for each in self.wanted)
+
+
+Request = Arm | Disarm | Open
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to the request of the same sequence; seconds left of each service opened, in the order asked."""
+
+    sequence: int
+    status: Status
+    seconds_left: tuple[int, ...] = ()
+
+    def pack(self) -> bytes:
+        head = _packed_head(self.status, len(self.seconds_left), self.sequence)
+        return head + b"".join(_seconds.pack(seconds) for seconds in self.seconds_left)
+
+    @staticmethod
+    def unpack(data: bytes) -> Answer:
+        """Raises Malformed."""
+        kind, count, sequence, rest = _split(data)
+        if kind not in Status.__members__.values() or len(rest) != count * _seconds.size:
+            raise Malformed("not an answer")
+        return Answer(sequence, Status(kind), tuple(seconds for (seconds,) in _seconds.iter_unpack(rest)))
+
+
+def unpack_request(data: bytes) -> Request:
+    """The request that `data` is; raises Malformed."""
+    kind, count, sequence, rest = _split(data)
+    if kind == Kind.ARM:
+        (timeout_ms,) = _timeout.unpack(rest[: _timeout.size].ljust(_timeout.size, b"\0"))
+        return Arm(sequence, timeout_ms, _tags(rest[_timeout.size :], count))
+    if kind == Kind.DISARM:
+        return Disarm(sequence, _tags(rest, count))
+    if kind == Kind.OPEN:
+        return _unpack_open(sequence, count, rest)
+    raise Malformed(f"request of unknown kind {kind}")
+
+
+def sequence_of(data: bytes) -> int:
+    """The sequence of a message, 0 if it is too short to have one: for answering what does not parse."""
+    return int.from_bytes(data[4:8], "big") if len(data) >= _head.size else 0
+
+
+def _unpack_open(sequence: int, count: int, rest: bytes) -> Open:
+    if count > MAX_SERVICES or len(rest) != _open.size + count * _wanted.size:
+        raise Malformed("an OPEN of another length than its count says")
+    version, label_length, source, destination, label = _open.unpack_from(rest)
+    if version not in ADDRESS_LENGTHS or label_length > MAX_LABEL_LENGTH or any(label[label_length:]):
+        raise Malformed("an OPEN with a family or label that there is not")
+    try:
+        text = label[:label_length].decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Malformed("a label that is not ASCII") from error
+    wanted = tuple(Wanted(service, seconds) for service, seconds in _wanted.iter_unpack(rest[_open.size :]))
+    return Open(sequence, _address(version, source), _address(version, destination), text, wanted)
+
+
+def _address(version: int, packed: bytes) -> Address:
+    length = ADDRESS_LENGTHS[version]
+    if any(packed[length:]):
+        raise Malformed("an address longer than its family")
+    return ip_address(packed[:length])
+
+
+def _tags(data: bytes, count: int) -> tuple[bytes, ...]:
+    if count > MAX_TAGS or len(data) != count * TAG_LENGTH:
+        raise Malformed("tags of another length than their count says")
+    return tuple(data[at : at + TAG_LENGTH] for at in range(0, len(data), TAG_LENGTH))
+
+
+def _packed_head(kind: int, count: int, sequence: int) -> bytes:
+    return _head.pack(kind, 0, count, sequence)
+
+
+def _split(data: bytes) -> tuple[int, int, int, bytes]:
+    if len(data) < _head.size:
+        raise Malformed("shorter than a message's head")
+    kind, zero, count, sequence = _head.unpack_from(data)
+    if zero:
+        raise Malformed("a reserved byte is not zero")
+    return kind, count, sequence, data[_head.size :]

@@ -1,0 +1,61 @@
+"""Everyone whose datagrams may pass the gate, as the registry had it when last read.
+
+Kept in memory so that a knock costs no look-up in the file. Derived keys are kept from one reading to the next. It must
+not know tags or messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spa_protocol.keys import Channel, ChannelKeys, derive
+from spa_server.decide.decision import DeviceStanding
+from spa_server.listen.gate import HolderId
+from spa_server.remember.registry import Credential, Device, Invite, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHolder:
+    """A device by one of its credentials."""
+
+    device: Device
+    credential: Credential
+    keys: ChannelKeys
+
+    def standing(self, now_s: int) -> DeviceStanding:
+        """What the decision needs to know of it."""
+        retires_s = self.credential.retires_s
+        retired = retires_s is not None and retires_s <= now_s
+        return DeviceStanding(self.device.label, self.device.roles, self.device.enabled, retired)
+
+
+@dataclass(frozen=True, slots=True)
+class InviteHolder:
+    """Whoever was given an invite."""
+
+    invite: Invite
+    keys: ChannelKeys
+
+
+Holders = Mapping[HolderId, DeviceHolder | InviteHolder]
+
+
+def read_holders(registry: Registry, now_s: int, previous: Holders) -> Holders:
+    """Every live credential and unexpired invite. `previous` saves deriving the same keys again."""
+    devices = {device.id: device for device in registry.devices()}
+    holders: dict[HolderId, DeviceHolder | InviteHolder] = {}
+    for credential in registry.credentials(now_s):
+        device = devices.get(credential.device_id)
+        if device is None:
+            continue  # removed between the two readings; the next one sees it gone
+        holder_id = HolderId(Channel.DEVICE, credential.id)
+        known = previous.get(holder_id)
+        keys = known.keys if known else derive(credential.gate_secret, Channel.DEVICE)
+        holders[holder_id] = DeviceHolder(device, credential, keys)
+    for invite in registry.invites(now_s):
+        holder_id = HolderId(Channel.INVITE, invite.id)
+        known = previous.get(holder_id)
+        keys = known.keys if known else derive(invite.gate_secret, Channel.INVITE)
+        holders[holder_id] = InviteHolder(invite, keys)
+    return holders

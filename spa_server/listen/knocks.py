@@ -1,0 +1,259 @@
+"""What happens to one datagram: open, verify, fresh, decide, record, grant, answer.
+
+The order is docs/protocol.md, section 11. Whoever fails before the signature is verified is met with silence and costs
+at most one verification, since its tag is taken first. Nothing is granted before the use of the tag's window and slot
+is recorded, and nothing is answered before the kernel has confirmed the grant. It must not know sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from spa_protocol.answer import Answer, AnsweredService, seal_answer
+from spa_protocol.body import SIGNATURE_ED25519, VERSION, MalformedBody, MessageType, body_head
+from spa_protocol.enrolment import Enrolment
+from spa_protocol.knock import MAX_SERVICES, Knock
+from spa_protocol.refusal import Refusal
+from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
+from spa_protocol.tag import TAG_SIZE, TagKind, TagPosition
+from spa_server.decide.decision import Grant, Path, Refused, allowed_services, decide, freshness
+from spa_server.enforce.client import FirewallError
+from spa_server.listen.clock import Instant
+from spa_server.listen.enrolments import Enrolled, enrol
+from spa_server.listen.gate import ArmedTag, Gate
+from spa_server.listen.holders import DeviceHolder, InviteHolder
+from spa_server.listen.membership import Membership
+from spa_server.remember import refusals
+from spa_server.remember.identity import ServerIdentity
+from spa_server.remember.store import StateError
+from spa_server.remember.used import NotRecorded, Use, UsedSlots
+from spa_server.service import Service
+
+log = logging.getLogger("spa.knock")
+
+
+class GrantFailed(Exception):
+    """The kernel did not confirm a grant; nothing may be said to be open."""
+
+
+class LeaseOpener(Protocol):
+    """The part of the firewall process that opens leases."""
+
+    def open_leases(self, grant: Grant, label: str) -> tuple[int, ...]:
+        """Open all of a grant in one transaction; seconds left, service by service. Raises GrantFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A datagram as the socket gave it."""
+
+    datagram: bytes
+    path: Path
+    source_port: int
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a verified request: a refusal, or the services to tell of."""
+
+    refused: Refused | None
+    services: tuple[AnsweredService, ...] = ()
+    about: str = ""
+
+
+class KnockHandler:
+    """Judges datagrams one by one; the only code that asks for a lease."""
+
+    def __init__(
+        self,
+        *,
+        membership: Membership,
+        services: tuple[Service, ...],
+        max_skew_ms: int,
+        replies: bool,
+        identity: ServerIdentity,
+        used: UsedSlots,
+        ring: refusals.RefusalRing,
+        leases: LeaseOpener,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._membership = membership
+        self._services = services
+        self._max_skew_ms = max_skew_ms
+        self._replies = replies
+        self._identity = identity
+        self._used = used
+        self._ring = ring
+        self._leases = leases
+        self._random_bytes = random_bytes
+        self.results: Counter[str] = Counter()
+
+    @property
+    def _gate(self) -> Gate:
+        return self._membership.gate
+
+    def handle(self, arrival: Arrival) -> bytes | None:
+        """The datagram to answer with, or None for silence."""
+        armed = self._gate.take(arrival.datagram[:TAG_SIZE])
+        if armed is None:
+            self.results["unknown_tag"] += 1
+            return None
+        try:
+            self._membership.catch_up(arrival.at)
+        except (StateError, FirewallError) as error:
+            log.error("nothing is judged while the registry cannot be read: %s", error)
+            self.results["unreadable_registry"] += 1
+            return None
+        holder = self._membership.holders.get(armed.holder)
+        if holder is None:
+            self.results["unknown_tag"] += 1
+            return None
+        opened = unseal(arrival.datagram, holder.keys.request_seal)
+        if opened is None:
+            self._note(arrival, holder, Refused(Refusal.NOT_OPENED))
+            return None
+        if isinstance(holder, DeviceHolder):
+            verdict = self._judge_knock(arrival, holder, armed, opened)
+        else:
+            verdict = self._judge_enrolment(arrival, holder, armed, opened)
+        return self._answer(arrival, holder, opened, verdict) if verdict and self._replies else None
+
+    def _judge_knock(self, arrival: Arrival, holder: DeviceHolder, armed: ArmedTag, opened: Opened) -> Verdict | None:
+        if not self._is_expected(arrival, holder, opened, MessageType.KNOCK):
+            return None
+        if not opened.is_signed_by(holder.credential.public_key, Domain.KNOCK, self._identity.public):
+            self._note(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
+            return None
+        try:
+            knock = Knock.parse(opened.body)
+        except MalformedBody as error:
+            return self._refuse(arrival, holder, Refused(Refusal.MALFORMED, str(error)))
+        untimely = self._untimely(knock.time_ms, armed.position, arrival.at)
+        if untimely is not None:
+            return self._refuse(arrival, holder, untimely, knock.time_ms - arrival.at.wall_ms)
+        decision = decide(knock, arrival.path, holder.standing(arrival.at.wall_s), self._services)
+        if isinstance(decision, Refused):
+            return self._refuse(arrival, holder, decision)
+        unrecorded = self._record(holder, armed.position)
+        if unrecorded is not None:
+            return self._refuse(arrival, holder, unrecorded)
+        return self._grant(arrival, holder, decision, knock.time_ms - arrival.at.wall_ms)
+
+    def _judge_enrolment(
+        self, arrival: Arrival, holder: InviteHolder, armed: ArmedTag, opened: Opened
+    ) -> Verdict | None:
+        if not self._is_expected(arrival, holder, opened, MessageType.ENROLMENT):
+            return None
+        try:
+            enrolment = Enrolment.parse(opened.body)
+        except MalformedBody as error:
+            self._note(arrival, holder, Refused(Refusal.MALFORMED, str(error)))
+            return None
+        if not opened.is_signed_by(enrolment.device_key, Domain.ENROLMENT, self._identity.public):
+            self._note(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
+            return None
+        untimely = self._untimely(enrolment.time_ms, armed.position, arrival.at)
+        if untimely is not None:
+            return self._refuse(arrival, holder, untimely, enrolment.time_ms - arrival.at.wall_ms)
+        outcome = enrol(enrolment, holder.invite, self._membership.registry, arrival.at.wall_s)
+        if isinstance(outcome, Refused):
+            return self._refuse(arrival, holder, outcome)
+        self._membership.catch_up(arrival.at)
+        return self._welcome(arrival, outcome)
+
+    def _is_expected(
+        self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, message: MessageType
+    ) -> bool:
+        head = body_head(opened.body)
+        if head == (VERSION, message.value, SIGNATURE_ED25519):
+            return True
+        about = "version {}, type {}, signature kind {}".format(*head)
+        self._note(arrival, holder, Refused(Refusal.UNKNOWN_VERSION, about))
+        return False
+
+    def _untimely(self, time_ms: int, position: TagPosition, now: Instant) -> Refused | None:
+        if position.kind.window(time_ms) != position.window:
+            return Refused(Refusal.MALFORMED, "its time is not in its tag's window")
+        stale = freshness(time_ms, now.wall_ms, self._max_skew_ms)
+        if stale is not None:
+            return Refused(stale)
+        if position.kind is TagKind.CLOCK:
+            return Refused(Refusal.CLOCK_ONLY)
+        if position.window < self._membership.first_window(now):
+            return Refused(Refusal.BEFORE_START)
+        return None
+
+    def _record(self, holder: DeviceHolder, position: TagPosition) -> Refused | None:
+        """Use the slot, at most once, on disk before anything is opened."""
+        try:
+            use = self._used.use(holder.credential.id, position.window, position.slot)
+        except NotRecorded as error:
+            log.error("nothing is opened while the state cannot be written: %s", error)
+            return Refused(Refusal.NOT_RECORDED)
+        return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
+
+    def _grant(self, arrival: Arrival, holder: DeviceHolder, grant: Grant, skew_ms: int) -> Verdict:
+        label = holder.device.label
+        try:
+            left_s = self._leases.open_leases(grant, label)
+        except GrantFailed as error:
+            log.error("the lease for %s was not opened: %s", label, error)
+            return self._refuse(arrival, holder, Refused(Refusal.KERNEL_FAILED))
+        self.results["granted"] += 1
+        names = ", ".join(f"{item.service.name} {left} s" for item, left in zip(grant.services, left_s, strict=True))
+        log.info("granted %s (%s) from %s: %s; skew %d ms", label, holder.device.user, grant.source, names, skew_ms)
+        services = tuple(_told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
+        return Verdict(None, services, label)
+
+    def _welcome(self, arrival: Arrival, enrolled: Enrolled) -> Verdict:
+        self.results["enrolled" if enrolled.first else "enrolled_again"] += 1
+        if enrolled.first:
+            log.info("enrolled %s for %s from %s", enrolled.device.label, enrolled.device.user, arrival.path.source)
+        allowed = allowed_services(enrolled.device.roles, self._services)[:MAX_SERVICES]
+        return Verdict(None, tuple(_told(service, 0) for service in allowed), enrolled.device.label)
+
+    def _refuse(
+        self, arrival: Arrival, holder: DeviceHolder | InviteHolder, refused: Refused, skew_ms: int = 0
+    ) -> Verdict:
+        self._note(arrival, holder, refused, skew_ms)
+        return Verdict(refused, (), refused.about)
+
+    def _note(self, arrival: Arrival, holder: DeviceHolder | InviteHolder, refused: Refused, skew_ms: int = 0) -> None:
+        label = holder.device.label if isinstance(holder, DeviceHolder) else holder.invite.label
+        self.results[refused.refusal.name.lower()] += 1
+        sentence = refused.refusal.sentence(refused.about, skew_ms)
+        log.info("refused %s from %s: %s", label, arrival.path.source, sentence)
+        self._ring.add(
+            refusals.Refused(
+                arrival.at.wall_ms, label, arrival.path.source, refused.refusal.name, refused.about, skew_ms
+            )
+        )
+
+    def _answer(self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, verdict: Verdict) -> bytes:
+        answer = Answer(
+            refusal=verdict.refused.refusal if verdict.refused else None,
+            time_ms=arrival.at.wall_ms,
+            seen=arrival.path.source,
+            seen_port=arrival.source_port,
+            about=verdict.about[:63],
+            services=verdict.services,
+        )
+        return seal_answer(
+            answer,
+            keys=holder.keys,
+            server_seed=self._identity.seed,
+            server_identity=self._identity.public,
+            request_head=opened.head,
+            nonce=self._random_bytes(NONCE_SIZE),
+        )
+
+
+def _told(service: Service, left_s: int) -> AnsweredService:
+    tcp = service.tcp[0].first if service.tcp else 0
+    udp = service.udp[0].first if service.udp else 0
+    return AnsweredService(service.name, left_s, tcp, udp, service.source.value == "signed")

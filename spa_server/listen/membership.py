@@ -1,0 +1,76 @@
+"""Keeps the gate and the holders true to the registry and to the clock.
+
+Any process may edit the registry; a number in the state file's shared memory tells in microseconds that it has changed,
+so that not even a knock that arrives right after the edit is judged by what was. It must not know messages.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from spa_protocol.tag import TagKind
+from spa_server.listen.clock import Instant
+from spa_server.listen.gate import Gate
+from spa_server.listen.holders import Holders, read_holders
+from spa_server.remember.fence import first_open_window
+from spa_server.remember.registry import Registry
+
+log = logging.getLogger("spa.membership")
+
+CLOCK_STEP_MS = 1_000
+"""A change of the wall clock against the time since boot that counts as a step."""
+
+
+class Membership:
+    """Who may knock now, and the gate armed for them."""
+
+    def __init__(
+        self, registry: Registry, gate: Gate, *, fenced_at_boot_ms: int | None, max_skew_ms: int, now: Instant
+    ) -> None:
+        self.registry = registry
+        self.gate = gate
+        self.holders: Holders = {}
+        self._fenced_at_boot_ms = fenced_at_boot_ms
+        self._max_skew_ms = max_skew_ms
+        self._boot_wall_ms = now.boot_wall_ms
+        self._version: int | None = None
+        self.catch_up(now)
+
+    def first_window(self, now: Instant) -> int:
+        """The first knock window that may be accepted: later than the machine's start, if a boot came between."""
+        if self._fenced_at_boot_ms is None:
+            return 0
+        return first_open_window(
+            now.wall_ms,
+            now.boot_ms,
+            self._fenced_at_boot_ms,
+            window_s=TagKind.KNOCK.window_s,
+            max_skew_ms=self._max_skew_ms,
+        )
+
+    def catch_up(self, now: Instant) -> None:
+        """Read the registry again if anyone has edited it."""
+        version = self.registry.version()
+        if version == self._version:
+            return
+        self.read_again(now)
+        self._version = version
+
+    def read_again(self, now: Instant) -> None:
+        """Read the registry, and arm and disarm what has changed; also drops what has expired meanwhile."""
+        self.holders = read_holders(self.registry, now.wall_s, self.holders)
+        keys = {holder_id: holder.keys for holder_id, holder in self.holders.items()}
+        self.gate.set_holders(keys, now.wall_ms, self.first_window(now))
+
+    def keep_time(self, now: Instant) -> None:
+        """Renew the gate; arm all of it anew when the wall clock was stepped."""
+        step_ms = now.boot_wall_ms - self._boot_wall_ms
+        if abs(step_ms) >= CLOCK_STEP_MS:
+            log.warning("the clock was stepped by %+.1f s; arming the gate anew", step_ms / 1000)
+            self._boot_wall_ms = now.boot_wall_ms
+            self.read_again(now)
+            self.gate.rearm(now.wall_ms, self.first_window(now))
+        else:
+            # Slewing (adjtime) moves the clock a little at a time and needs no new tags.
+            self._boot_wall_ms = now.boot_wall_ms
+            self.gate.renew(now.wall_ms, self.first_window(now))

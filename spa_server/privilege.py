@@ -1,0 +1,98 @@
+"""Giving privileges up, for good: who each of the two processes is after the split.
+
+The network process becomes an unprivileged user without any capability; the firewall process keeps CAP_NET_ADMIN and
+nothing else. Neither can gain any by running a program (no_new_privs). Sources: capabilities(7), prctl(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+
+CAP_NET_ADMIN = 12
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NoSuchUser(Exception):
+    """The user the network process is to run as does not exist; the message says how to make it."""
+
+
+def find_user(name: str) -> pwd.struct_passwd:
+    """The account. Raises NoSuchUser, also for root, which the network process must not be."""
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        raise NoSuchUser(
+            f"there is no user {name}: useradd --system --home-dir / --shell /usr/sbin/nologin {name}"
+        ) from None
+    if account.pw_uid == 0:
+        raise NoSuchUser("the network process must not run as root; name another user in server.user")
+    return account
+
+
+def become_unprivileged(account: pwd.struct_passwd, parent_pid: int) -> None:
+    """Become that user with no group but its own and no capability, and die when the parent does.
+
+    Raises OSError where the kernel refuses; then the process must end.
+    """
+    _drop_bounding_set(keep=frozenset())
+    os.setgroups([])
+    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    _set_capabilities(0)
+    _finish()
+    # Only now: a change of user clears it (prctl(2)).
+    _prctl(_PR_SET_PDEATHSIG, 15)
+    if os.getppid() != parent_pid:
+        raise ProcessLookupError("the firewall process ended during start")
+
+
+def keep_only_net_admin() -> None:
+    """Keep CAP_NET_ADMIN alone. Raises OSError where the kernel refuses; then the process must end."""
+    _drop_bounding_set(keep=frozenset({CAP_NET_ADMIN}))
+    os.setgroups([])
+    _set_capabilities(1 << CAP_NET_ADMIN)
+    _finish()
+
+
+def _finish() -> None:
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    # No core dump with secrets in it, and no tracing by processes of the same user.
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _drop_bounding_set(keep: frozenset[int]) -> None:
+    for capability in range(64):
+        if capability not in keep and _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1:
+            _prctl(_PR_CAPBSET_DROP, capability)
+
+
+def _set_capabilities(mask: int) -> None:
+    """Set effective and permitted to the mask and inheritable to none (capset(2), version 3)."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    if _libc.capset(header, data) != 0:
+        _raise("capset")
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        _raise(f"prctl {option}")
+
+
+def _raise(what: str) -> None:
+    number = ctypes.get_errno()
+    raise OSError(number, f"{what}: {os.strerror(number)}")

@@ -1,0 +1,97 @@
+"""The tables of the state file, and their version.
+
+Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite), `used`
+(used, used_floor), `refusals` (refusal) and `fence` (boot).
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+"""Kept in `PRAGMA user_version`. 0 is a file that was never filled."""
+
+TABLES = (
+    """
+    CREATE TABLE device (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      label TEXT NOT NULL UNIQUE,
+      user TEXT NOT NULL,
+      roles TEXT NOT NULL,
+      enabled INTEGER NOT NULL,
+      created_s INTEGER NOT NULL
+    ) STRICT
+    """,
+    # The number that stands for one (public key, gate secret) pair in the table of used slots, for as long as this
+    # file lives. It outlasts the device: were a removed device added again with the same secrets under a new number,
+    # a datagram it had already used would be fresh once more.
+    """
+    CREATE TABLE credential_number (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      fingerprint BLOB NOT NULL UNIQUE
+    ) STRICT
+    """,
+    """
+    CREATE TABLE credential (
+      id INTEGER PRIMARY KEY REFERENCES credential_number (id),
+      device_id INTEGER NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+      public_key BLOB NOT NULL,
+      gate_secret BLOB NOT NULL UNIQUE,
+      created_s INTEGER NOT NULL,
+      retires_s INTEGER
+    ) STRICT
+    """,
+    "CREATE INDEX credential_of_device ON credential (device_id)",
+    "CREATE INDEX credential_by_key ON credential (public_key)",
+    """
+    CREATE TABLE invite (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      label TEXT NOT NULL,
+      user TEXT NOT NULL,
+      roles TEXT NOT NULL,
+      gate_secret BLOB NOT NULL UNIQUE,
+      exchange_key BLOB,
+      created_s INTEGER NOT NULL,
+      expires_s INTEGER NOT NULL,
+      overlap_s INTEGER NOT NULL,
+      used_by_key BLOB,
+      used_exchange BLOB
+    ) STRICT
+    """,
+    # The key begins with kind and window: new rows go to the end and pruning deletes one contiguous stretch.
+    """
+    CREATE TABLE used (
+      kind INTEGER NOT NULL,
+      window INTEGER NOT NULL,
+      credential_id INTEGER NOT NULL,
+      slot INTEGER NOT NULL,
+      PRIMARY KEY (kind, window, credential_id, slot)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # credential_id 0 stands for every credential of the kind.
+    """
+    CREATE TABLE used_floor (
+      kind INTEGER NOT NULL,
+      credential_id INTEGER NOT NULL,
+      first_window INTEGER NOT NULL,
+      PRIMARY KEY (kind, credential_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE refusal (
+      place INTEGER PRIMARY KEY,
+      number INTEGER NOT NULL UNIQUE,
+      time_ms INTEGER NOT NULL,
+      label TEXT,
+      source TEXT NOT NULL,
+      reason TEXT NOT NULL,
+      about TEXT NOT NULL,
+      skew_ms INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE boot (
+      only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+      boot_id TEXT NOT NULL,
+      fenced_at_boottime_ms INTEGER
+    ) STRICT
+    """,
+)

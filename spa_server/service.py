@@ -1,0 +1,80 @@
+"""What a protected service is: its ports, who may open it, and how a lease on it behaves.
+
+Pure data, read from the configuration and shared by the decision core and the kernel side. It must not know how
+either uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+Address = IPv4Address | IPv6Address
+
+MAX_PORTS = 256
+"""Most ports, TCP and UDP together, that one service may name: each is a set element of its own in every lease."""
+
+
+class SourcePolicy(StrEnum):
+    """Whose word a service takes for the address that a lease opens."""
+
+    SIGNED = "signed"
+    """Only an address named inside the signed knock."""
+    SEEN = "seen"
+    """The datagram's source address, unless the knock names one."""
+
+
+class OnExpiry(StrEnum):
+    """What happens to sessions that are open when their lease ends."""
+
+    CUT = "cut"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardTarget:
+    """An inner host and port to which leased packets are redirected (DNAT)."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A named set of ports that does not exist on the network until leased."""
+
+    name: str
+    tcp: tuple[PortRange, ...]
+    udp: tuple[PortRange, ...]
+    roles: frozenset[str]
+    lease_s: int = 30
+    max_lease_s: int = 300
+    source: SourcePolicy = SourcePolicy.SEEN
+    on_expiry: OnExpiry = OnExpiry.CUT
+    hosts: tuple[Address, ...] = ()
+    forward_to: tuple[ForwardTarget, ...] = ()
+    masquerade: bool = False
+
+    def ports(self) -> Iterator[tuple[str, int]]:
+        """Every (protocol, port) of the service, protocol being "tcp" or "udp"."""
+        for protocol, ranges in (("tcp", self.tcp), ("udp", self.udp)):
+            for ports in ranges:
+                for port in range(ports.first, ports.last + 1):
+                    yield protocol, port

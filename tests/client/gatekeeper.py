@@ -1,0 +1,294 @@
+"""A server for the client's tests, on real loopback sockets, made of `spa_protocol` alone.
+
+It arms tags as a server's kernel does (each is admitted once), keeps one registry of devices and one of invites in
+memory, and answers. What it should do wrong is set on it: keep silent, refuse, forge, answer twice, send garbage.
+It opens nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from types import TracebackType
+
+from spa_protocol.answer import Answer, AnsweredService, seal_answer
+from spa_protocol.body import Address, MessageType, body_head
+from spa_protocol.enrolment import Enrolment
+from spa_protocol.invite import Invite
+from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, exchange_public, public_key
+from spa_protocol.knock import Knock
+from spa_protocol.refusal import Refusal
+from spa_protocol.seal import HEAD_SIZE, Domain, unseal
+from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, TagKind, TagPosition, compute_tag
+
+SLOTS = 16
+SKEW_MS = 60_000
+WEB = AnsweredService("web", 30, 8443, 0, False)
+
+
+@dataclass(slots=True)
+class KnownInvite:
+    """An invite handed out: its secrets, and the key that used it."""
+
+    invite: Invite
+    exchange_secret: bytes
+    used_by: bytes = b""
+
+
+@dataclass(slots=True)
+class KnownDevice:
+    """An enrolled device."""
+
+    public: bytes
+    gate_secret: bytes
+
+
+@dataclass(slots=True)
+class Seen:
+    """A request that was verified."""
+
+    message: Knock | Enrolment
+    kind: TagKind
+    source: Address
+    at_s: float
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """What the server does, which a test may change at any time.
+
+    `silent`: verify, and say nothing. `drop_first`: how many datagrams of each family to lose. `clock_ms`: how far its
+    clock is from this computer's. `refuse`: a refusal for every knock. `about`: what it concerns. `needs_signed`:
+    refuse what names no source. `seen`: the source address to claim. `copies`: how often an answer is sent. `delay_s`:
+    before each answer, by family. `distort`: what is sent in place of the answers so far; its arguments are the answer's datagram and the
+    request's. `identity_seed`: who signs the answers. `garbage`: random datagrams before each answer.
+    """
+
+    silent: bool = False
+    drop_first: int = 0
+    clock_ms: int = 0
+    refuse: Refusal | None = None
+    about: str = ""
+    needs_signed: bool = False
+    seen: Address | None = None
+    copies: int = 1
+    delay_s: dict[int, float] = field(default_factory=dict)
+    distort: Callable[[bytes, bytes], list[bytes]] | None = None
+    identity_seed: bytes | None = None
+    garbage: int = 0
+    services: tuple[AnsweredService, ...] = (WEB,)
+    enrol_silently: int = 0
+
+
+class Gatekeeper:
+    """The server; `with Gatekeeper() as server` runs it on 127.0.0.1 and ::1, on one port."""
+
+    def __init__(self, families: tuple[int, ...] = (4, 6)) -> None:
+        self.seed = secrets.token_bytes(32)
+        self.behaviour = Behaviour()
+        self.requests: list[Seen] = []
+        self.not_admitted = 0
+        self.invites: list[KnownInvite] = []
+        self.devices: list[KnownDevice] = []
+        self._spent: set[bytes] = set()
+        self._lost: dict[int, int] = {4: 0, 6: 0}
+        self._sockets, self.port = _bind(families)
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    @property
+    def identity(self) -> bytes:
+        """The public key."""
+        return public_key(self.seed)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Where it listens."""
+        return tuple("127.0.0.1" if family == 4 else "::1" for family in self._sockets)
+
+    def knocks(self, kind: TagKind = TagKind.KNOCK) -> list[Seen]:
+        """The knocks seen under that kind of tag."""
+        return [seen for seen in self.requests if isinstance(seen.message, Knock) and seen.kind is kind]
+
+    def invite(self, expires_in_s: int = 3600, hosts: tuple[str, ...] | None = None) -> Invite:
+        """A new invite."""
+        exchange_secret = secrets.token_bytes(32)
+        invite = Invite(
+            secret=secrets.token_bytes(32),
+            server_identity=self.identity,
+            exchange=exchange_public(exchange_secret),
+            expires_s=int(time.time()) + expires_in_s,
+            knock_port=self.port,
+            hosts=hosts or self.hosts,
+        )
+        self.invites.append(KnownInvite(invite, exchange_secret))
+        return invite
+
+    def __enter__(self) -> Gatekeeper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wake.close()
+        self._thread.join(10)
+        self._woken.close()
+        for listening in self._sockets.values():
+            listening.close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._woken, selectors.EVENT_READ)
+            for family, listening in self._sockets.items():
+                selector.register(listening, selectors.EVENT_READ, family)
+            while True:
+                for key, _ in selector.select():
+                    if key.data is None:
+                        return
+                    self._receive(key.data)
+
+    def _receive(self, family: int) -> None:
+        listening = self._sockets[family]
+        datagram, sender = listening.recvfrom(2048)
+        if self._lost[family] < self.behaviour.drop_first:
+            self._lost[family] += 1
+            return
+        answer = self._handle(datagram, ip_address(sender[0]), sender[1])
+        if answer is None or self.behaviour.silent:
+            return
+        time.sleep(self.behaviour.delay_s.get(family, 0))
+        for _ in range(self.behaviour.garbage):
+            listening.sendto(secrets.token_bytes(512), sender)
+        sent = self.behaviour.distort(answer, datagram) if self.behaviour.distort else [answer]
+        for each in sent * self.behaviour.copies:
+            listening.sendto(each, sender)
+
+    def _now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self.behaviour.clock_ms
+
+    def _handle(self, datagram: bytes, source: Address, port: int) -> bytes | None:
+        tag = datagram[:8]
+        for device in self.devices:
+            keys = derive(device.gate_secret, Channel.DEVICE)
+            if (kind := self._armed(tag, keys)) is not None:
+                return self._knock(datagram, keys, device, kind, source, port)
+        for known in self.invites:
+            keys = derive(known.invite.secret, Channel.INVITE)
+            if (kind := self._armed(tag, keys)) is not None:
+                return self._enrol(datagram, keys, known, kind, source, port)
+        self.not_admitted += 1
+        return None
+
+    def _armed(self, tag: bytes, keys: ChannelKeys) -> TagKind | None:
+        if tag in self._spent:
+            return None
+        for kind, skew_ms, slots in ((TagKind.KNOCK, SKEW_MS, SLOTS), (TagKind.CLOCK, CLOCK_SKEW_MS, CLOCK_SLOTS)):
+            for window in kind.covering(self._now_ms(), skew_ms):
+                for slot in range(slots):
+                    if compute_tag(keys, TagPosition(kind, window, slot)) == tag:
+                        self._spent.add(tag)
+                        return kind
+        return None
+
+    def _knock(
+        self, datagram: bytes, keys: ChannelKeys, device: KnownDevice, kind: TagKind, source: Address, port: int
+    ) -> bytes:
+        opened = unseal(datagram, keys.request_seal)
+        assert opened is not None
+        assert opened.is_signed_by(device.public, Domain.KNOCK, self.identity)
+        assert body_head(opened.body)[1] == MessageType.KNOCK.value
+        knock = Knock.parse(opened.body)
+        self.requests.append(Seen(knock, kind, source, time.monotonic()))
+        behaviour = self.behaviour
+        refusal = self._clock_refusal(knock.time_ms, kind) or behaviour.refuse
+        about = behaviour.about
+        if refusal is None and behaviour.needs_signed and knock.source is None:
+            refusal, about = Refusal.SOURCE_NOT_SIGNED, "web"
+        services = [service for service in behaviour.services if not knock.services or service.name in knock.services]
+        if refusal is None and len(services) < len(knock.services):
+            refusal, about = Refusal.UNKNOWN_SERVICE, knock.services[0]
+        return self._answer(datagram, keys, refusal, about, () if refusal else tuple(services), source, port)
+
+    def _enrol(
+        self, datagram: bytes, keys: ChannelKeys, known: KnownInvite, kind: TagKind, source: Address, port: int
+    ) -> bytes | None:
+        opened = unseal(datagram, keys.request_seal)
+        assert opened is not None
+        enrolment = Enrolment.parse(opened.body)
+        assert opened.is_signed_by(enrolment.device_key, Domain.ENROLMENT, self.identity)
+        self.requests.append(Seen(enrolment, kind, source, time.monotonic()))
+        refusal = self._clock_refusal(enrolment.time_ms, kind)
+        if refusal is None and known.used_by not in (b"", enrolment.device_key):
+            refusal = Refusal.INVITE_USED
+        elif refusal is None and known.invite.expires_s * 1000 < self._now_ms():
+            refusal = Refusal.INVITE_EXPIRED
+        elif refusal is None and not known.used_by:
+            known.used_by = enrolment.device_key
+            gate_secret = agreed_gate_secret(
+                own_secret=known.exchange_secret,
+                peer_public=enrolment.exchange,
+                invite_secret=known.invite.secret,
+                invite_exchange=known.invite.exchange,
+                device_exchange=enrolment.exchange,
+                device_key=enrolment.device_key,
+            )
+            assert gate_secret is not None
+            self.devices.append(KnownDevice(enrolment.device_key, gate_secret))
+        services = (
+            () if refusal else tuple(AnsweredService(each.name, 0, *_rest(each)) for each in self.behaviour.services)
+        )
+        return self._answer(datagram, keys, refusal, "alice-laptop", services, source, port)
+
+    def _clock_refusal(self, time_ms: int, kind: TagKind) -> Refusal | None:
+        skew_ms = time_ms - self._now_ms()
+        if abs(skew_ms) > SKEW_MS:
+            return Refusal.STALE if skew_ms < 0 else Refusal.EARLY
+        return Refusal.CLOCK_ONLY if kind is TagKind.CLOCK else None
+
+    def _answer(
+        self,
+        datagram: bytes,
+        keys: ChannelKeys,
+        refusal: Refusal | None,
+        about: str,
+        services: tuple[AnsweredService, ...],
+        source: Address,
+        port: int,
+    ) -> bytes:
+        return seal_answer(
+            Answer(refusal, self._now_ms(), self.behaviour.seen or source, port, about, services),
+            keys=keys,
+            server_seed=self.behaviour.identity_seed or self.seed,
+            server_identity=public_key(self.behaviour.identity_seed or self.seed),
+            request_head=datagram[:HEAD_SIZE],
+            nonce=secrets.token_bytes(24),
+        )
+
+
+def _rest(service: AnsweredService) -> tuple[int, int, bool]:
+    return service.tcp_port, service.udp_port, service.needs_signed_source
+
+
+def _bind(families: tuple[int, ...]) -> tuple[dict[int, socket.socket], int]:
+    """One socket for each family, on one port that is free in all."""
+    while True:
+        sockets: dict[int, socket.socket] = {}
+        port = 0
+        try:
+            for family in families:
+                listening = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+                sockets[family] = listening
+                listening.bind(("127.0.0.1" if family == 4 else "::1", port))
+                port = listening.getsockname()[1]
+        except OSError:
+            for listening in sockets.values():
+                listening.close()
+        else:
+            return sockets, port

@@ -1,0 +1,345 @@
+"""A second, independent reading of docs/protocol.md: a client and a server's parser that know nothing but the document.
+
+It imports no line of the project. Section numbers are those of the document. Ed25519, X25519 and ChaCha20-Poly1305 are
+the library `cryptography`; HChaCha20, which it lacks, is here. Whatever must be refused raises Refused.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from hashlib import blake2b
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+Address = IPv4Address | IPv6Address
+
+
+class Refused(Exception):
+    """The document says that this must be refused."""
+
+
+def require(condition: object, reason: str) -> None:
+    """Refuse unless the condition holds."""
+    if not condition:
+        raise Refused(reason)
+
+
+# Section 2: secrets and derived keys
+
+PRIME = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+_ORDER_8_Y = 2707385501144840649318225287225658788936804267575313519463743609750303021540
+SMALL_ORDER_Y = {0, 1, PRIME - 1, _ORDER_8_Y, PRIME - _ORDER_8_Y}
+
+
+class Keys(NamedTuple):
+    """Section 2's table, in its order."""
+
+    tag: bytes
+    clock_tag: bytes
+    request_seal: bytes
+    answer_tag: bytes
+    answer_seal: bytes
+
+
+def hash32(key: bytes, data: bytes) -> bytes:
+    """H(key, data)."""
+    return blake2b(data, digest_size=32, key=key).digest()
+
+
+def derive(secret: bytes, channel: str) -> Keys:
+    """The five keys; `channel` is "device" or "invite"."""
+    purposes = ("tag", "clock tag", "request seal", "answer tag", "answer seal")
+    return Keys(*(hash32(secret, f"spa-perimeter v1 {channel} {purpose}".encode()) for purpose in purposes))
+
+
+def public_key(seed: bytes) -> bytes:
+    """The Ed25519 public key of a seed."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def check_signature(public: bytes, message: bytes, signature: bytes) -> None:
+    """Refuse all but a valid signature, with the two rules of section 2."""
+    y = int.from_bytes(public, "little") & (1 << 255) - 1
+    require(y < PRIME and y not in SMALL_ORDER_Y, "public key")
+    require(int.from_bytes(signature[32:], "little") < ORDER, "S not below the order")
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise Refused("signature") from error
+
+
+# Section 3: windows, slots and tags
+
+WINDOW_S = {"knock": 60, "clock": 86_400}
+
+
+def window_of(kind: str, time_ms: int) -> int:
+    """The window that holds a time."""
+    return time_ms // (WINDOW_S[kind] * 1000)
+
+
+def tag(keys: Keys, kind: str, window: int, slot: int) -> bytes:
+    """The tag of a position."""
+    key = {"knock": keys.tag, "clock": keys.clock_tag}[kind]
+    return hash32(key, struct.pack(">QB", window, slot))[:8]
+
+
+# Section 4: the datagram
+
+DOMAIN = {kind: f"spa-perimeter v1 {kind} signature\0".encode() for kind in ("knock", "enrolment", "answer")}
+
+
+def _rotate(value: int, bits: int) -> int:
+    return (value << bits | value >> 32 - bits) & 0xFFFFFFFF
+
+
+def hchacha20(key: bytes, nonce: bytes) -> bytes:
+    """HChaCha20 (draft-irtf-cfrg-xchacha-03, section 2.2): a subkey of 32 bytes from a key and 16 bytes of nonce."""
+    x = list(struct.unpack("<16I", b"expand 32-byte k" + key + nonce))
+    columns = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15))
+    diagonals = ((0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
+    for a, b, c, d in (columns + diagonals) * 10:
+        for add_to, add, turn, bits in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+            x[add_to] = x[add_to] + x[add] & 0xFFFFFFFF
+            x[turn] = _rotate(x[turn] ^ x[add_to], bits)
+    return struct.pack("<8I", *x[:4], *x[12:])
+
+
+def _xchacha(key: bytes, nonce: bytes) -> tuple[ChaCha20Poly1305, bytes]:
+    return ChaCha20Poly1305(hchacha20(key, nonce[:16])), bytes(4) + nonce[16:]
+
+
+def signed_bytes(kind: str, identity: bytes, head: bytes, context: bytes, body: bytes) -> bytes:
+    """What the signature of 4.1 covers; `head` is tag and nonce."""
+    return DOMAIN[kind] + identity + head + context + body
+
+
+def seal(
+    kind: str, seal_key: bytes, seed: bytes, identity: bytes, head: bytes, body: bytes, context: bytes = b""
+) -> bytes:
+    """A datagram of 512 bytes."""
+    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(signed_bytes(kind, identity, head, context, body))
+    cipher, nonce = _xchacha(seal_key, head[8:])
+    return head + cipher.encrypt(nonce, body + signature, head[:8] + context)
+
+
+def unseal(datagram: bytes, seal_key: bytes, context: bytes = b"") -> tuple[bytes, bytes, bytes]:
+    """(head, body, signature) of a datagram."""
+    require(len(datagram) == 512, "size")
+    head = datagram[:32]
+    cipher, nonce = _xchacha(seal_key, head[8:])
+    try:
+        plain = cipher.decrypt(nonce, datagram[32:], head[:8] + context)
+    except InvalidTag as error:
+        raise Refused("seal") from error
+    return head, plain[:400], plain[400:]
+
+
+class Fields:
+    """A body read field by field (4.2)."""
+
+    def __init__(self, body: bytes, message_type: int) -> None:
+        require(len(body) == 400 and body[:3] == bytes([1, message_type, 1]), "head")
+        self.rest = body[3:]
+
+    def take(self, size: int) -> bytes:
+        require(size <= len(self.rest), "past the end")
+        value, self.rest = self.rest[:size], self.rest[size:]
+        return value
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def text(self) -> str:
+        value = self.take(self.number(1))
+        require(value.isascii(), "not ASCII")
+        return value.decode("ascii")
+
+    def address(self) -> Address | None:
+        family, value = self.number(1), self.take(16)
+        require(family in (0, 4, 6), "family")
+        require(family != 4 or value[4:] == bytes(12), "IPv4 filler")
+        require(family != 0 or value == bytes(16), "no address, yet bytes")
+        require(family != 6 or value[:12] != bytes(10) + b"\xff\xff", "IPv4-mapped")
+        return {0: lambda: None, 4: lambda: IPv4Address(value[:4]), 6: lambda: IPv6Address(value)}[family]()
+
+    def end(self) -> None:
+        require(self.rest == bytes(len(self.rest)), "padding")
+
+
+def _text(value: str) -> bytes:
+    return bytes([len(value)]) + value.encode("ascii")
+
+
+def _address(value: Address | None) -> bytes:
+    return bytes([value.version if value else 0]) + (value.packed if value else b"").ljust(16, b"\0")
+
+
+def _body(message_type: int, fields: bytes) -> bytes:
+    return (bytes([1, message_type, 1]) + fields).ljust(400, b"\0")
+
+
+# Sections 5 to 7: the three messages
+
+
+class Knock(NamedTuple):
+    """Section 5."""
+
+    time_ms: int
+    services: tuple[str, ...]
+    lease_s: int
+    source: Address | None
+
+
+def _is_service(name: str) -> bool:
+    return re.fullmatch("[a-z][a-z0-9-]{0,23}", name) is not None
+
+
+def build_knock(knock: Knock) -> bytes:
+    """The body of a knock."""
+    names = b"".join(map(_text, knock.services))
+    fixed = struct.pack(">BQI", 0, knock.time_ms, knock.lease_s) + _address(knock.source)
+    return _body(1, fixed + bytes([len(knock.services)]) + names)
+
+
+def parse_knock(body: bytes) -> Knock:
+    """The knock in a body."""
+    fields = Fields(body, 1)
+    require(fields.number(1) == 0, "flags")
+    time_ms, lease_s, source = fields.number(8), fields.number(4), fields.address()
+    count = fields.number(1)
+    require(count <= 8, "services")
+    services = tuple(fields.text() for _ in range(count))
+    require(all(map(_is_service, services)) and len(set(services)) == count, "service names")
+    fields.end()
+    return Knock(time_ms, services, lease_s, source)
+
+
+class Enrolment(NamedTuple):
+    """Section 6."""
+
+    time_ms: int
+    device_key: bytes
+    exchange: bytes
+    label: str
+
+
+def build_enrolment(enrolment: Enrolment) -> bytes:
+    """The body of an enrolment."""
+    numbers = struct.pack(">BQ", 0, enrolment.time_ms)
+    return _body(2, numbers + enrolment.device_key + enrolment.exchange + _text(enrolment.label))
+
+
+def parse_enrolment(body: bytes) -> Enrolment:
+    """The enrolment in a body."""
+    fields = Fields(body, 2)
+    require(fields.number(1) == 0, "flags")
+    enrolment = Enrolment(fields.number(8), fields.take(32), fields.take(32), fields.text())
+    require(re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,62}", enrolment.label), "label")
+    fields.end()
+    return enrolment
+
+
+class Agreement(NamedTuple):
+    """Section 6.2: Z and the gate secret."""
+
+    shared: bytes
+    gate_secret: bytes
+
+
+def agree(own_secret: bytes, peer: bytes, invite_secret: bytes, transcript: bytes) -> Agreement:
+    """`transcript`: the invite's exchange value, the device's, the device's public key."""
+    try:
+        shared = X25519PrivateKey.from_private_bytes(own_secret).exchange(X25519PublicKey.from_public_bytes(peer))
+    except ValueError as error:
+        raise Refused("Z is zero") from error
+    return Agreement(shared, hash32(invite_secret, b"spa-perimeter v1 gate secret" + shared + transcript))
+
+
+def exchange_public(secret: bytes) -> bytes:
+    """The X25519 public value of a secret."""
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+class Service(NamedTuple):
+    """A service in an answer."""
+
+    name: str
+    left_s: int
+    tcp_port: int
+    udp_port: int
+    needs_signed_source: bool
+
+
+class Answer(NamedTuple):
+    """Section 7."""
+
+    outcome: int
+    time_ms: int
+    seen: Address
+    seen_port: int
+    about: str
+    services: tuple[Service, ...]
+
+
+def build_answer(answer: Answer) -> bytes:
+    """The body of an answer."""
+    services = b"".join(_text(service[0]) + struct.pack(">IHHB", *service[1:]) for service in answer.services)
+    head = (
+        struct.pack(">BQ", answer.outcome, answer.time_ms) + _address(answer.seen) + struct.pack(">H", answer.seen_port)
+    )
+    return _body(3, head + _text(answer.about) + bytes([len(answer.services)]) + services)
+
+
+def parse_answer(body: bytes) -> Answer:
+    """The answer in a body."""
+    fields = Fields(body, 3)
+    outcome, time_ms, seen, port = fields.number(1), fields.number(8), fields.address(), fields.number(2)
+    require(outcome <= 23, "outcome")
+    about, count = fields.text(), fields.number(1)
+    require(re.fullmatch("[\x20-\x7e]{0,63}", about) and count <= 8, "about or count")
+    services = tuple(_service(fields) for _ in range(count))
+    fields.end()
+    if seen is None:
+        raise Refused("no address seen")
+    return Answer(outcome, time_ms, seen, port, about, services)
+
+
+def _service(fields: Fields) -> Service:
+    name, left_s, tcp, udp, flag = fields.text(), fields.number(4), fields.number(2), fields.number(2), fields.number(1)
+    require(_is_service(name) and flag in (0, 1), "service")
+    return Service(name, left_s, tcp, udp, flag == 1)
+
+
+def answer_tag(keys: Keys, request_head: bytes) -> bytes:
+    """The tag of the one answer to a request."""
+    return hash32(keys.answer_tag, request_head)[:8]
+
+
+def open_knock(datagram: bytes, keys: Keys, device_key: bytes, identity: bytes) -> Knock:
+    """Steps 2 to 5 of 11.1 under a device's tag."""
+    head, body, signature = unseal(datagram, keys.request_seal)
+    check_signature(device_key, signed_bytes("knock", identity, head, b"", body), signature)
+    return parse_knock(body)
+
+
+def open_enrolment(datagram: bytes, keys: Keys, identity: bytes) -> Enrolment:
+    """Steps 2 to 5 of 11.1 under an invite's tag."""
+    head, body, signature = unseal(datagram, keys.request_seal)
+    check_signature(body[12:44], signed_bytes("enrolment", identity, head, b"", body), signature)
+    return parse_enrolment(body)
+
+
+def open_answer(datagram: bytes, keys: Keys, identity: bytes, request_head: bytes) -> Answer:
+    """As section 7 ends."""
+    head, body, signature = unseal(datagram, keys.answer_seal, request_head)
+    require(head[:8] == answer_tag(keys, request_head), "tag of another request")
+    check_signature(identity, signed_bytes("answer", identity, head, request_head, body), signature)
+    return parse_answer(body)

@@ -1,0 +1,133 @@
+"""Bodies: every meaning has one form, every form one meaning, and nothing is written that would not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spa_protocol.answer import Answer, AnsweredService
+from spa_protocol.body import MalformedBody
+from spa_protocol.enrolment import Enrolment
+from spa_protocol.knock import Knock
+from spa_protocol.refusal import Refusal
+from spa_protocol.seal import BODY_SIZE
+from tests.protocol import world
+from tests.protocol.strategies import answers, enrolments, knocks
+
+Message = Knock | Enrolment | Answer
+
+MAPPED = IPv6Address("::ffff:192.0.2.7")
+ZONED = IPv6Address("fe80::1%eth0")
+SERVICE = AnsweredService("web", 30, 443, 0, False)
+
+
+@given(knocks | enrolments | answers)
+def test_a_body_reads_back_as_what_was_written(message: Message) -> None:
+    body = message.body()
+    assert len(body) == BODY_SIZE
+    assert type(message).parse(body) == message
+
+
+@given(knocks | enrolments | answers, st.data())
+def test_a_changed_body_is_refused_or_says_something_else_in_its_one_form(
+    message: Message, data: st.DataObject
+) -> None:
+    body = bytearray(message.body())
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(0, BODY_SIZE - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read = type(message).parse(bytes(body))
+    except MalformedBody:
+        return
+    assert read.body() == bytes(body)
+
+
+@pytest.mark.parametrize("message", [Knock(world.TIME_MS, ("web",)), world.enrolment(), world.answer()], ids=type)
+def test_no_byte_of_padding_may_be_anything_but_zero(message: Message) -> None:
+    body = message.body()
+    used = len(body.rstrip(b"\0")) + 1
+    for at in range(used, BODY_SIZE):
+        for value in (1, 0x80, 0xFF):
+            with pytest.raises(MalformedBody):
+                type(message).parse(body[:at] + bytes([value]) + body[at + 1 :])
+
+
+@pytest.mark.parametrize("parse", [Knock.parse, Enrolment.parse, Answer.parse])
+def test_a_body_of_another_size_is_malformed(parse: Callable[[bytes], Message]) -> None:
+    for body in (Knock(0).body(), world.enrolment().body(), world.answer().body()):
+        for size in range(BODY_SIZE):
+            with pytest.raises(MalformedBody):
+                parse(body[:size])
+        with pytest.raises(MalformedBody):
+            parse(body + b"\0")
+
+
+@pytest.mark.parametrize("time_ms", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_times_reach_from_zero_to_the_last_of_64_bits(time_ms: int) -> None:
+    for message in (
+        Knock(time_ms),
+        replace(world.enrolment(), time_ms=time_ms),
+        replace(world.answer(), time_ms=time_ms),
+    ):
+        assert type(message).parse(message.body()) == message
+
+
+def test_every_refusal_can_be_answered_and_no_other_outcome_is_read() -> None:
+    body = bytearray(Answer(None, 0, IPv4Address("0.0.0.0"), 0).body())
+    known = {0, *(refusal.code for refusal in Refusal)}
+    for outcome in range(256):
+        body[3] = outcome
+        if outcome in known:
+            refusal = Answer.parse(bytes(body)).refusal
+            assert outcome == (refusal.code if refusal else 0)
+        else:
+            with pytest.raises(MalformedBody):
+                Answer.parse(bytes(body))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Knock(-1),
+        Knock(2**64),
+        Knock(0, lease_s=-1),
+        Knock(0, lease_s=2**32),
+        Knock(0, source=MAPPED),
+        Knock(0, source=ZONED),
+        Knock(0, services=("Web",)),
+        Knock(0, services=("",)),
+        Knock(0, services=("a" * 25,)),
+        Knock(0, services=("web\n",)),
+        Knock(0, services=("wéb",)),
+        Knock(0, services=("web", "web")),
+        Knock(0, services=tuple(f"s{i}" for i in range(9))),
+        replace(world.enrolment(), time_ms=2**64),
+        replace(world.enrolment(), label=""),
+        replace(world.enrolment(), label="-laptop"),
+        replace(world.enrolment(), label="a" * 64),
+        replace(world.enrolment(), label="alice laptop"),
+        replace(world.enrolment(), device_key=b"short"),
+        replace(world.enrolment(), exchange=b"long" * 9),
+        replace(world.answer(), time_ms=-1),
+        replace(world.answer(), seen=MAPPED),
+        replace(world.answer(), seen=ZONED),
+        replace(world.answer(), seen_port=65_536),
+        replace(world.answer(), about="two\nlines"),
+        replace(world.answer(), about="é"),
+        replace(world.answer(), about="a" * 64),
+        replace(world.answer(), services=(SERVICE,) * 9),
+        replace(world.answer(), services=(replace(SERVICE, name="Web"),)),
+        replace(world.answer(), services=(replace(SERVICE, left_s=2**32),)),
+        replace(world.answer(), services=(replace(SERVICE, tcp_port=65_536),)),
+        replace(world.answer(), services=(replace(SERVICE, udp_port=-1),)),
+    ],
+    ids=str,
+)
+def test_what_would_not_be_read_back_is_not_written(message: Message) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        message.body()

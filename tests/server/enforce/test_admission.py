@@ -1,0 +1,220 @@
+"""Who gets through the kernel, and for how long."""
+
+from __future__ import annotations
+
+import socket
+import time
+from ipaddress import ip_address
+
+import pytest
+
+from spa_server.enforce.leases import Grant, list_leases, open_leases
+from spa_server.service import OnExpiry
+from tests.lab import Host
+from tests.server.enforce.conftest import FAMILIES, Site, service, target
+
+WEB = service("web", tcp=(8443,), udp=(5353,))
+
+
+def receives_udp(server: socket.socket, client: Host, to: object, port: int, text: bytes = b"hello") -> bool:
+    """Whether a datagram sent by `client` arrives at `server`."""
+    server.settimeout(0.2)
+    family = socket.AF_INET6 if ":" in str(to) else socket.AF_INET
+    with client.new_socket(family, socket.SOCK_DGRAM) as sender:
+        sender.sendto(text, (str(to), port))
+        try:
+            return server.recv(100) == text
+        except TimeoutError:
+            return False
+
+
+def echoes(client: socket.socket, server: socket.socket) -> bool:
+    """Whether a byte gets from the client's socket to the server's and back."""
+    client.settimeout(0.5)
+    server.settimeout(0.5)
+    try:
+        client.sendall(b"?")
+        server.recv(1)
+        server.sendall(b"!")
+        return client.recv(1) == b"!"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_only_the_leased_tuple_passes(site: Site, version: int) -> None:
+    site.close_up(WEB, service("ssh", tcp=(22,)))
+    to = site.server.address(version)
+    with (
+        site.server.listen_tcp(8443),
+        site.server.listen_tcp(22),
+        site.server.listen_tcp(8080),
+        site.server.bind_udp(5353) as udp,
+    ):
+        assert not site.alice.reaches_tcp(to, 8443)
+        assert not receives_udp(udp, site.alice, to, 5353)
+        web = Grant(WEB, site.alice.address(version), to, 30, "alice-laptop")
+        assert open_leases(site.nft, [web]) == (30,)
+        assert site.alice.reaches_tcp(to, 8443)
+        assert receives_udp(udp, site.alice, to, 5353)
+        assert not site.alice.reaches_tcp(to, 22)
+        for other in ("neighbour", "stranger"):
+            assert not site.lab.clients[other].reaches_tcp(to, 8443)
+            assert not receives_udp(udp, site.lab.clients[other], to, 5353)
+        assert not site.alice.reaches_tcp(site.server.address(10 - version), 8443)
+        assert site.stranger.reaches_tcp(to, 8080)
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_closed_port_answers_nothing_at_all(site: Site, version: int) -> None:
+    site.close_up(WEB)
+    to = str(site.server.address(version))
+    with pytest.raises(TimeoutError):  # neither a reset nor an ICMP error
+        site.stranger.connect_tcp(to, 8443, timeout=0.3)
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with site.stranger.new_socket(family, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(0.3)
+        sender.connect((to, 5353))
+        sender.send(b"anyone?")
+        with pytest.raises(TimeoutError):
+            sender.recv(1)
+
+
+def test_a_lease_ends_within_100_ms_of_its_time(site: Site) -> None:
+    site.close_up(WEB)
+    with site.server.bind_udp(5353) as udp:
+        udp.setblocking(True)
+        udp.settimeout(1)
+        begun = time.monotonic()
+        site.let_in(site.alice, seconds=1)
+        last = begun
+        with site.alice.new_socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.connect((str(site.server.ipv4), 5353))
+            while time.monotonic() < begun + 1.3:
+                sender.send(b"tick")
+                time.sleep(0.005)
+        udp.setblocking(False)
+        received = 0
+        try:
+            while True:
+                udp.recv(10)
+                received += 1
+        except BlockingIOError:
+            pass
+        last = received * 1.3 / 260
+    with site.server.enter():
+        assert list_leases(site.nft) == ()
+    assert last == pytest.approx(1.0, abs=0.1)
+
+
+def test_asking_again_extends_and_never_adds_up_nor_shortens(site: Site) -> None:
+    site.close_up(service("web", tcp=(8443,)))
+    assert site.let_in(site.alice, seconds=20) == (20,)
+    assert site.let_in(site.alice, seconds=30, label="alice-phone") == (30,)
+    (lease,) = list_leases(site.nft)
+    assert 29_000 < lease.left_ms <= 30_000
+    assert lease.label == "alice-phone"
+    assert site.let_in(site.alice, seconds=5) in ((29,), (30,))
+    (left_ms,) = site.leases_left_ms()
+    assert 29_000 < left_ms <= 30_000
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_published_port_is_closed_until_leased(inner_site: Site, version: int) -> None:
+    site, inner = inner_site, inner_site.lab.inner
+    site.server.nft(
+        "table inet containers { chain publish { type nat hook prerouting priority dstnat;\n"
+        f"tcp dport 8443 dnat ip to {inner.ipv4}:80\n"
+        f"tcp dport 8443 dnat ip6 to [{inner.ipv6}]:80\n}}\n}}\n"
+    )
+    to = site.server.address(version)
+    with inner.listen_tcp(80):
+        assert site.stranger.reaches_tcp(to, 8443), "published before the perimeter is up"
+        site.close_up(service("web", tcp=(8443,)))
+        assert not site.stranger.reaches_tcp(to, 8443)
+        site.let_in(site.alice, version)
+        assert site.alice.reaches_tcp(to, 8443)
+        assert not site.stranger.reaches_tcp(to, 8443)
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_forwarded_host_is_closed_until_leased(inner_site: Site, version: int) -> None:
+    site, inner = inner_site, inner_site.lab.inner
+    site.close_up(service("db", tcp=(5432,), hosts=(inner.ipv4, inner.ipv6)))
+    with inner.listen_tcp(5432):
+        assert not site.alice.reaches_tcp(inner.address(version), 5432)
+        site.let_in(site.alice, version)
+        assert site.alice.reaches_tcp(inner.address(version), 5432)
+        assert not site.stranger.reaches_tcp(inner.address(version), 5432)
+
+
+@pytest.mark.parametrize("masquerade", [False, True])
+@pytest.mark.parametrize("version", FAMILIES)
+def test_forward_to_leads_to_the_inner_host_only_while_leased(inner_site: Site, version: int, masquerade: bool) -> None:
+    site, inner = inner_site, inner_site.lab.inner
+    targets = target(str(inner.ipv4), 443), target(str(inner.ipv6), 443)
+    warnings = site.close_up(service("wiki", tcp=(8443,), forward_to=targets, masquerade=masquerade))
+    to = site.server.address(version)
+    with inner.listen_tcp(443) as listener:
+        assert warnings == ()
+        assert not site.alice.reaches_tcp(to, 8443)
+        assert not site.alice.reaches_tcp(inner.address(version), 443), "nor around it, by routing"
+        site.let_in(site.alice, version)
+        with site.alice.connect_tcp(to, 8443) as client:
+            server, peer = listener.accept()
+            with server:
+                assert echoes(client, server)
+        seen = ip_address(peer[0])
+        seen = getattr(seen, "ipv4_mapped", None) or seen
+        assert (seen == site.alice.address(version)) is not masquerade
+        assert not site.stranger.reaches_tcp(to, 8443)
+        assert not site.alice.reaches_tcp(inner.address(version), 443)
+
+
+@pytest.mark.parametrize("on_expiry", list(OnExpiry))
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_session_is_cut_or_kept_when_its_lease_ends(site: Site, version: int, on_expiry: OnExpiry) -> None:
+    to = site.server.address(version)
+    with site.server.listen_tcp(8443) as listener:
+        before = site.alice.connect_tcp(to, 8443)
+        before_server, _ = listener.accept()
+        site.close_up(service("web", tcp=(8443,), on_expiry=on_expiry))
+        assert not echoes(before, before_server), "a flow from before the perimeter"
+        site.let_in(site.alice, version, seconds=1)
+        client = site.alice.connect_tcp(to, 8443)
+        server, _ = listener.accept()
+        assert echoes(client, server)
+        _until_no_lease(site)
+        assert echoes(client, server) is (on_expiry is OnExpiry.KEEP)
+        assert not site.alice.reaches_tcp(to, 8443), "a new session"
+        for each in (before, before_server, client, server):
+            each.close()
+
+
+def test_a_forwarded_session_is_kept_by_its_original_port(inner_site: Site) -> None:
+    site, inner = inner_site, inner_site.lab.inner
+    site.close_up(service("wiki", tcp=(8443,), on_expiry=OnExpiry.KEEP, forward_to=(target(str(inner.ipv4), 443),)))
+    with inner.listen_tcp(443) as listener:
+        site.let_in(site.alice, seconds=1)
+        with site.alice.connect_tcp(site.server.ipv4, 8443) as client:
+            server, _ = listener.accept()
+            _until_no_lease(site)
+            with server:
+                assert echoes(client, server)
+        assert not site.alice.reaches_tcp(site.server.ipv4, 8443)
+
+
+def test_a_lease_says_who_for_what_and_how_long(site: Site) -> None:
+    site.close_up(WEB)
+    site.let_in(site.alice, 6, seconds=30)
+    tcp, udp = list_leases(site.nft)
+    assert (tcp.label, tcp.service, tcp.protocol, tcp.port) == ("alice-laptop", "web", "tcp", 8443)
+    assert (udp.protocol, udp.port) == ("udp", 5353)
+    assert (tcp.source, tcp.destination) == (site.alice.ipv6, site.server.ipv6)
+    assert 29_000 < tcp.left_ms <= 30_000
+    assert 'comment "alice-laptop"' in site.ruleset()
+
+
+def _until_no_lease(site: Site) -> None:
+    while left := site.leases_left_ms():
+        time.sleep(max(left) / 1000)
