@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from spa_server.remember.fence import read_boottime_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Instant:
@@ -26,4 +28,4 @@ class Instant:
 
 def system_clock() -> Instant:
     """Now."""
-    return Instant(time.time_ns() // 1_000_000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
+    return Instant(time.time_ns() // 1_000_000, read_boottime_ms())

@@ -195,6 +195,8 @@ class KnockHandler:
         except NotRecorded as error:
             log.error("nothing is opened while the state cannot be written: %s", error)
             return Refused(Refusal.NOT_RECORDED)
+        if use is Use.RETIRED:
+            return Refused(Refusal.BEFORE_START)
         return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
 
     def _grant(self, arrival: Arrival, holder: DeviceHolder, grant: Grant, skew_ms: int) -> Verdict:

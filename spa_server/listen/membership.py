@@ -25,12 +25,20 @@ class Membership:
     """Who may knock now, and the gate armed for them."""
 
     def __init__(
-        self, registry: Registry, gate: Gate, *, fenced_at_boot_ms: int | None, max_skew_ms: int, now: Instant
+        self,
+        registry: Registry,
+        gate: Gate,
+        *,
+        fenced_at_boot_ms: int | None,
+        floor_window: int,
+        max_skew_ms: int,
+        now: Instant,
     ) -> None:
         self.registry = registry
         self.gate = gate
         self.holders: Holders = {}
         self._fenced_at_boot_ms = fenced_at_boot_ms
+        self._floor_window = floor_window
         self._max_skew_ms = max_skew_ms
         self._boot_wall_ms = now.boot_wall_ms
         self._version: int | None = None
@@ -39,14 +47,15 @@ class Membership:
     def first_window(self, now: Instant) -> int:
         """The first knock window that may be accepted: later than the machine's start, if a boot came between."""
         if self._fenced_at_boot_ms is None:
-            return 0
-        return first_open_window(
+            return self._floor_window
+        fence = first_open_window(
             now.wall_ms,
             now.boot_ms,
             self._fenced_at_boot_ms,
             window_s=TagKind.KNOCK.window_s,
             max_skew_ms=self._max_skew_ms,
         )
+        return max(fence, self._floor_window)
 
     def catch_up(self, now: Instant) -> None:
         """Read the registry again if anyone has edited it."""

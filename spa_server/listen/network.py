@@ -59,13 +59,15 @@ class NetworkProcess:
         self._started = now
         self._store: Store = open_store(config.state_folder)
         registry = Registry(self._store)
+        fenced_at_boot_ms = enter_boot(self._store, read_boot_id(), now.boot_ms)
         self._used = UsedSlots(self._store)
         link = FirewallLink(inherited.channel, config.services)
         max_skew_ms = config.max_skew_s * 1000
         self._membership = Membership(
             registry,
             Gate(link, slots=config.slots, max_skew_ms=max_skew_ms),
-            fenced_at_boot_ms=enter_boot(self._store, read_boot_id(), now.boot_ms),
+            fenced_at_boot_ms=fenced_at_boot_ms,
+            floor_window=self._used.first_window(),
             max_skew_ms=max_skew_ms,
             now=now,
         )

@@ -2,7 +2,8 @@
 
 A used slot is handed to the kernel but not forced to the disk, so only a crash of the whole machine can lose it, and
 such a crash means a new boot. After a boot that is not the recorded one, only windows that no datagram used before the
-start can name are open. The start is remembered on the boot-time clock, which no clock step moves
+start can name are open: by the clock, and, should the clock be wrong after the boot, by the highest window that was
+used before it (`used.retire_unforced`). The start is remembered on the boot-time clock, which no clock step moves
 (clock_gettime(2), CLOCK_BOOTTIME; the id is random(4), boot_id).
 
 Knows boots and clocks, not slots, devices or why a window is asked about.
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 from spa_server.remember.store import Store
+from spa_server.remember.used import retire_unforced
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -43,6 +45,7 @@ def enter_boot(store: Store, boot_id: str, boottime_ms: int) -> int | None:
             fenced_at: int | None = row[1]
             return fenced_at
         connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (boot_id, boottime_ms))
+        retire_unforced(connection)
         return boottime_ms
 
 

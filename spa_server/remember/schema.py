@@ -1,7 +1,7 @@
 """The tables of the state file, and their version.
 
 Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite), `used`
-(used, used_floor), `refusals` (refusal) and `fence` (boot).
+(used, used_floor, used_forced), `refusals` (refusal) and `fence` (boot).
 """
 
 from __future__ import annotations
@@ -56,24 +56,28 @@ TABLES = (
       used_exchange BLOB
     ) STRICT
     """,
-    # The key begins with kind and window: new rows go to the end and pruning deletes one contiguous stretch.
+    # The key begins with the window: new rows go to the end and pruning deletes one contiguous stretch.
     """
     CREATE TABLE used (
-      kind INTEGER NOT NULL,
       window INTEGER NOT NULL,
       credential_id INTEGER NOT NULL,
       slot INTEGER NOT NULL,
-      PRIMARY KEY (kind, window, credential_id, slot)
+      PRIMARY KEY (window, credential_id, slot)
     ) STRICT, WITHOUT ROWID
     """,
-    # credential_id 0 stands for every credential of the kind.
+    # credential_id 0 stands for every credential.
     """
     CREATE TABLE used_floor (
-      kind INTEGER NOT NULL,
-      credential_id INTEGER NOT NULL,
-      first_window INTEGER NOT NULL,
-      PRIMARY KEY (kind, credential_id)
-    ) STRICT, WITHOUT ROWID
+      credential_id INTEGER PRIMARY KEY,
+      first_window INTEGER NOT NULL
+    ) STRICT
+    """,
+    # The newest window that was used, always forced to the disk before anything opens in it.
+    """
+    CREATE TABLE used_forced (
+      only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+      window INTEGER NOT NULL
+    ) STRICT
     """,
     """
     CREATE TABLE refusal (

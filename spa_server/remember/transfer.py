@@ -20,7 +20,7 @@ from spa_server.remember.device import (
     to_device,
 )
 from spa_server.remember.store import Store
-from spa_server.remember.used import SlotKind, raise_floor
+from spa_server.remember.used import raise_floor
 
 _LATEST_S = 1 << 40
 """Times beyond this are not times."""
@@ -83,7 +83,7 @@ def _read_device(connection: sqlite3.Connection, record: object, first_window: i
             _time(entry, "created_s"),
             None if _value(entry, "retires_s") is None else _time(entry, "retires_s"),
         )
-        raise_floor(connection, SlotKind.CREDENTIAL, number, first_window)
+        raise_floor(connection, number, first_window)
     return device
 
 

@@ -90,6 +90,20 @@ def test_the_template_refuses_what_no_client_can_reach(address: str) -> None:
         template([address])
 
 
+def test_the_template_carries_what_is_not_the_default_whole(path: Path) -> None:
+    name = ".".join(["abcdefghi"] * 12)
+    folder = "/srv/" + 'a long "path" \\ of \N{GRINNING FACE} ' + "x" * 60
+    config = read(path, template([name, "::1"], state_folder=folder, control_socket="/srv/control", user="gate"))
+    assert config.addresses == (name, "::1")
+    assert (config.state_folder, config.control_socket, config.user) == (Path(folder), Path("/srv/control"), "gate")
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_the_template_takes_one_to_four_addresses(count: int) -> None:
+    with pytest.raises(ValueError, match="one to 4"):
+        template(["192.0.2.1"] * count)
+
+
 def test_every_key_reaches_its_place(path: Path) -> None:
     config = read(
         path,

@@ -8,7 +8,7 @@ import pytest
 
 from spa_server.config import ConfigError, ServerConfig, load
 
-SERVER = '[server]\naddress = "192.0.2.1"\n'
+SERVER = '[server]\naddresses = ["192.0.2.1"]\n'
 WEB = SERVER + '[service.web]\ntcp = [8443]\nroles = ["admin"]\n'
 
 
@@ -116,7 +116,7 @@ def test_a_mistake_in_a_service_names_its_key_and_what_is_allowed(path: Path, li
         ("max_skew_s = 601", "server.max_skew_s: 601 is not allowed; it takes a whole number of seconds from 1 to 600"),
         ("slots = 1", "server.slots: 1 is not allowed; it takes a whole number from 2 to 64"),
         ('replies = "no"', 'server.replies: "no" is not allowed; it takes true or false'),
-        ("adress = 1", "server.adress: unknown key; did you mean address?"),
+        ("adresses = 1", "server.adresses: unknown key; did you mean addresses?"),
     ],
 )
 def test_a_mistake_in_the_server_table_names_its_key_and_what_is_allowed(path: Path, line: str, said: str) -> None:
@@ -128,7 +128,7 @@ def test_a_mistake_in_the_server_table_names_its_key_and_what_is_allowed(path: P
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", ["service: there is no service", "server.address: this is missing"]),
+        ("", ["service: there is no service", "server.addresses: this is missing"]),
         (SERVER, ["service: there is no service"]),
         (
             SERVER + "[services.web]\ntcp = [1]\n",
@@ -155,6 +155,20 @@ def test_what_the_file_as_a_whole_must_have(path: Path, content: str, said: list
     assert len(found) == len(said)
     for part in said:
         assert any(part in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        ("[]", "server.addresses: [] is not allowed; it takes a list of names or addresses"),
+        ('"192.0.2.1"', 'server.addresses: "192.0.2.1" is not allowed; it takes a list of names or addresses'),
+        ('["192.0.2.1:80"]', 'server.addresses: "192.0.2.1:80" is not allowed; it takes a host name or an IP address'),
+        ('["a", "b", "c", "d", "e"]', "server.addresses: 5 addresses is not allowed; it takes at most 4"),
+    ],
+)
+def test_what_clients_are_told_is_a_few_names_or_addresses(path: Path, addresses: str, said: str) -> None:
+    (only,) = problems(path, WEB.replace('["192.0.2.1"]', addresses))
+    assert said in only
 
 
 def test_two_services_may_have_one_number_in_two_protocols(path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_damaged_file_is_told_and_left_alone(folder: Path, content: bytes) -> 
 
 def test_damage_inside_a_table_is_found_at_opening(folder: Path) -> None:
     with open_store(folder, create=True) as store, store.durable() as connection:
-        connection.executemany("INSERT INTO used VALUES (1, ?, 1, 1)", [(n,) for n in range(5000)])
+        connection.executemany("INSERT INTO used VALUES (?, 1, 1)", [(n,) for n in range(5000)])
     path = folder / FILE_NAME
     content = bytearray(path.read_bytes())
     content[-3 * 4096 :] = b"\xff" * (3 * 4096)
@@ -170,7 +170,7 @@ def test_only_a_checkpoint_folds_the_log_back(folder: Path, store: Store) -> Non
     before = (folder / FILE_NAME).read_bytes()
     for n in range(1200):  # SQLite alone would have folded it back at 1000 pages
         with store.quick() as connection:
-            connection.execute("INSERT INTO used VALUES (1, ?, 1, 1)", (n,))
+            connection.execute("INSERT INTO used VALUES (?, 1, 1)", (n,))
     assert (folder / FILE_NAME).read_bytes() == before
     assert log.stat().st_size > 1000 * 4096
     assert store.checkpoint()
@@ -181,7 +181,7 @@ def test_only_a_checkpoint_folds_the_log_back(folder: Path, store: Store) -> Non
 def test_root_writes_while_an_unprivileged_daemon_has_the_state_open(daemon_folder: Path) -> None:
     folder = daemon_folder
     with open_store(folder, create=True) as store, store.durable() as connection:
-        connection.execute("INSERT INTO used VALUES (1, 100, 1, 0)")
+        connection.execute("INSERT INTO used VALUES (100, 1, 0)")
     daemon = subprocess.Popen(
         [sys.executable, "-c", HOLD_AND_WRITE, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -191,7 +191,7 @@ def test_root_writes_while_an_unprivileged_daemon_has_the_state_open(daemon_fold
         assert daemon.stdout.readline() == "FIRST\n"
         for n in range(101, 106):
             with open_store(folder, busy_ms=5000) as store, store.durable() as connection:
-                connection.execute("INSERT INTO used VALUES (1, ?, 1, 0)", (n,))
+                connection.execute("INSERT INTO used VALUES (?, 1, 0)", (n,))
             daemon.stdin.write(f"{n}\n{n + 100}\n")
             daemon.stdin.flush()
             assert [daemon.stdout.readline(), daemon.stdout.readline()] == ["AGAIN\n", "FIRST\n"]
@@ -206,7 +206,7 @@ def test_root_writes_while_an_unprivileged_daemon_has_the_state_open(daemon_fold
 
 def test_log_files_that_root_makes_first_belong_to_the_daemon(daemon_folder: Path) -> None:
     with open_store(daemon_folder, create=True) as store, store.durable() as connection:
-        connection.execute("INSERT INTO used VALUES (1, 1, 1, 0)")
+        connection.execute("INSERT INTO used VALUES (1, 1, 0)")
         assert {file.stat().st_uid for file in daemon_folder.iterdir()} == {NOBODY}
         assert len(list(daemon_folder.iterdir())) == 3
 

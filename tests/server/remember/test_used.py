@@ -15,8 +15,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from spa_server.remember.fence import enter_boot, mark_new
 from spa_server.remember.store import Store, open_store
-from spa_server.remember.used import NotRecorded, SlotKind, Use, UsedSlots
+from spa_server.remember.used import NotRecorded, Use, UsedSlots
 
 LIMIT = 8
 
@@ -41,11 +42,7 @@ def test_a_slot_is_used_once_and_then_again(store: Store) -> None:
 
 def test_every_part_of_the_key_counts(store: Store) -> None:
     used = UsedSlots(store)
-    keys = [(1, 5, 3, kind) for kind in SlotKind] + [
-        (2, 5, 3, SlotKind.CREDENTIAL),
-        (1, 6, 3, SlotKind.CREDENTIAL),
-        (1, 5, 4, SlotKind.CREDENTIAL),
-    ]
+    keys = [(1, 5, 3), (2, 5, 3), (1, 6, 3), (1, 5, 4)]
     assert {used.use(*key) for key in keys} == {Use.FIRST}
     assert {used.use(*key) for key in keys} == {Use.AGAIN}
 
@@ -64,14 +61,32 @@ def test_a_pruned_window_is_retired_and_stays_so_after_reopening(folder: Path, s
         assert UsedSlots(again).use(1, 6, 0) is Use.AGAIN
 
 
-def test_pruning_leaves_other_kinds_alone(store: Store) -> None:
+def test_the_first_use_of_a_window_is_forced_to_the_disk_and_the_others_are_not(store: Store) -> None:
     used = UsedSlots(store)
-    used.use(1, 2, 0, SlotKind.CREDENTIAL_CLOCK)
-    for window in range(1000, 1010):
-        used.use(1, window, 0)
-    used.prune(LIMIT)
-    assert used.use(1, 1, 0, SlotKind.CREDENTIAL_CLOCK) is Use.FIRST
-    assert used.use(1, 2, 0, SlotKind.CREDENTIAL_CLOCK) is Use.AGAIN
+    with store.quick():
+        pass
+    forced: list[str] = []
+    store._connection.set_trace_callback(forced.append)
+    for window, slot in ((7, 0), (7, 1), (8, 0), (7, 2), (8, 1)):
+        assert used.use(1, window, slot) is Use.FIRST
+    store._connection.set_trace_callback(None)
+    assert [line.rpartition("=")[2] for line in forced if "synchronous" in line] == ["FULL", "NORMAL", "FULL", "NORMAL"]
+
+
+def test_after_another_boot_no_window_that_could_have_been_used_is_open_whatever_the_clock_says(
+    folder: Path, store: Store
+) -> None:
+    mark_new(store, "boot-a")
+    used = UsedSlots(store)
+    used.use(1, 70, 0)
+    used.use(1, 69, 0)
+    # What a power cut takes: all that was not forced.
+    with store.durable() as connection:
+        connection.execute("DELETE FROM used")
+    enter_boot(store, "boot-b", 5000)
+    again = UsedSlots(store)
+    assert [again.use(1, window, 0) for window in (69, 70, 71)] == [Use.RETIRED, Use.RETIRED, Use.FIRST]
+    assert again.first_window() == 71
 
 
 def test_a_window_is_pruned_whole(store: Store) -> None:
