@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from spa_server.listen import sockets
 from spa_server.listen.network import Inherited, NetworkProcess
 from spa_server.remember.identity import read_identity
 from spa_server.remember.store import StateError, open_store
-from spa_server.tell.control import bind_control
+from spa_server.tell.control import bind_control, refuse_second_server
 
 log = logging.getLogger("spa.daemon")
 
@@ -34,32 +35,35 @@ def run(config: ServerConfig) -> int:
 
     Raises what keeps it from starting: StateError, NoSuchUser, PortTaken, AlreadyRunning, or an error of the perimeter.
     """
-    account = privilege.find_user(config.user)
-    read_identity(config.state_folder)
-    open_store(config.state_folder).close()
-    # Bound first, so that a second server is told so before it changes anything.
-    control_socket = bind_control(config.control_socket)
+    refuse_second_server(config.control_socket)
+    # Before anything that can fail: a server that cannot start must not leave its ports open.
     warnings = perimeter.apply(config.knock_port, config.services)
     for warning in (*warnings, *obstacles.foreign_obstacles(config.knock_port, config.services)):
         log.warning("%s", warning)
+    account = privilege.find_user(config.user)
+    read_identity(config.state_folder)
+    open_store(config.state_folder).close()
     knock_sockets = sockets.bind_knock_sockets(config.listen, config.knock_port)
+    control_socket = bind_control(config.control_socket)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
     child = os.fork()
     if child == 0:
         ours.close()
-        _network_process(config, Inherited(tuple(knock_sockets), control_socket, theirs), account.pw_name, parent_pid)
+        _network_process(config, Inherited(tuple(knock_sockets), control_socket, theirs), account, parent_pid)
     theirs.close()
     for sock in (*knock_sockets, control_socket):
         sock.close()
     return _firewall_process(config, ours, child)
 
 
-def _network_process(config: ServerConfig, inherited: Inherited, account_name: str, parent_pid: int) -> NoReturn:
+def _network_process(
+    config: ServerConfig, inherited: Inherited, account: pwd.struct_passwd, parent_pid: int
+) -> NoReturn:
     """The child: give up everything, then serve. Never returns into the parent's code."""
     code = FAULT
     try:
-        privilege.become_unprivileged(privilege.find_user(account_name), parent_pid)
+        privilege.become_unprivileged(account, parent_pid)
         NetworkProcess(config, inherited).run()
         code = 0
     except StateError as error:

@@ -66,6 +66,8 @@ class FirewallClient:
 
     def open_(self, source: Address, destination: Address, label: str, wanted: Sequence[Wanted]) -> tuple[int, ...]:
         """Open all of `wanted` in one transaction; returns the whole seconds left of each."""
+        if source.version != destination.version:  # a message holds one family for both
+            raise FirewallRefused(f"no lease can lead from {source} to {destination}")
         return self._ask(Open(self._next(), source, destination, label, tuple(wanted))).seconds_left
 
     def close(self) -> None:

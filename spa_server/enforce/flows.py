@@ -188,15 +188,21 @@ def _destroy(exact: Collection[tuple[Target, int]], targets: Collection[Target])
         for protocol in sorted(protocols):
             for family in (socket.AF_INET, socket.AF_INET6):
                 request = _request.pack(family, PROTOCOLS[protocol], 0, 0, CONNECTED_STATES)
-                everything = bytes(SOCKET_ID_LENGTH - len(NO_COOKIE)) + NO_COOKIE
-                for reply in diag.dump(SOCK_DIAG_BY_FAMILY, request + everything, "listing sockets"):
-                    identity = reply.payload[4 : 4 + SOCKET_ID_LENGTH]
+                for identity in _sockets(diag, request):
                     target, client_port = _ends(family, protocol, identity)
                     if target in targets or (target, client_port) in exact:
                         with _gone_is_fine():
                             diag.ask(SOCK_DESTROY, request + identity, "destroying a socket")
                             destroyed += 1
     return destroyed
+
+
+def _sockets(diag: NetlinkSocket, request: bytes) -> Iterator[bytes]:
+    """The id of each socket that a request is for."""
+    everything = bytes(SOCKET_ID_LENGTH - len(NO_COOKIE)) + NO_COOKIE
+    with _gone_is_fine():  # ENOENT: the kernel has no sock_diag for that protocol
+        for reply in diag.dump(SOCK_DIAG_BY_FAMILY, request + everything, "listing sockets"):
+            yield reply.payload[4 : 4 + SOCKET_ID_LENGTH]
 
 
 def _ends(family: int, protocol: str, identity: bytes) -> tuple[Target, int]:

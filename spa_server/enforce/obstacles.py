@@ -95,13 +95,16 @@ def _table_of(kind: str, found: dict[str, Any]) -> str:
 def _firewalld(items: tuple[Item, ...], inputs: Sequence[_Opening], forwards: Sequence[_Opening]) -> Iterator[str]:
     if not any(item.get("table", {}).get("name") == FIREWALLD for item in items):
         return
-    wanted = " ".join(f"--add-port={each.ports}/{each.protocol}" for each in inputs)
-    yield (
-        "firewalld drops what its zones do not name; this table still keeps the services closed: "
-        f"firewall-cmd --permanent {wanted} && firewall-cmd --reload"
-    )
-    if forwards:
-        rules = " ".join(f"--add-rich-rule='{_rich_rule(each)}'" for each in forwards)
+    missing = _missing(items, "inet", FIREWALLD, inputs)
+    if missing:
+        wanted = " ".join(f"--add-port={each.ports}/{each.protocol}" for each in missing)
+        yield (
+            "firewalld drops what its zones do not name; this table still keeps the services closed: "
+            f"firewall-cmd --permanent {wanted} && firewall-cmd --reload"
+        )
+    missing = _missing(items, "inet", FIREWALLD, forwards)
+    if missing:
+        rules = " ".join(f"--add-rich-rule='{_rich_rule(each)}'" for each in missing)
         yield (
             "firewalld drops forwarded packets that no policy names: "
             "firewall-cmd --permanent --new-policy spa; firewall-cmd --permanent --policy spa "
@@ -120,11 +123,14 @@ def _ufw(items: tuple[Item, ...], inputs: Sequence[_Opening], forwards: Sequence
     if not any(item.get("chain", {}).get("name") in UFW_CHAINS for item in items):
         return
     # ufw writes a range with a colon, and wants the protocol with it.
-    commands = [f"ufw allow {_colon(each.ports)}/{each.protocol}" for each in inputs]
+    commands = [f"ufw allow {_colon(each.ports)}/{each.protocol}" for each in _missing(items, "ip", "filter", inputs)]
     commands += [
-        f"ufw route allow proto {each.protocol} to {each.daddr} port {_colon(each.ports)}" for each in forwards
+        f"ufw route allow proto {each.protocol} to {each.daddr} port {_colon(each.ports)}"
+        for family in ("ip", "ip6")
+        for each in _missing(items, family, "filter", forwards)
     ]
-    yield f"ufw drops what it does not name; this table still keeps the services closed: {' && '.join(commands)}"
+    if commands:
+        yield (f"ufw drops what it does not name; this table still keeps the services closed: {' && '.join(commands)}")
 
 
 def _colon(ports: PortRange) -> str:
@@ -141,16 +147,21 @@ def _base_chains(items: tuple[Item, ...], hook: str, wanted: Sequence[_Opening])
             continue
         if chain.get("policy") != "drop" and not _ends_closed(items, family, table, chain["name"]):
             continue
-        accepted = tuple(_accepted(items, family, table))
-        missing = [
-            each
-            for each in wanted
-            if family == "inet" or each.version in (0, _version(family))
-            if not any(protocol == each.protocol and _covers(ports, each.ports) for protocol, ports in accepted)
-        ]
+        missing = _missing(items, family, table, wanted)
         if missing:
             commands = " && ".join(_insert(family, table, chain["name"], each) for each in missing)
             yield f"chain {chain['name']} of table {family} {table} drops what it does not name: {commands}"
+
+
+def _missing(items: tuple[Item, ...], family: str, table: str, wanted: Sequence[_Opening]) -> list[_Opening]:
+    """What no rule of a table accepts, of what its family can hold."""
+    accepted = tuple(_accepted(items, family, table))
+    return [
+        each
+        for each in wanted
+        if family == "inet" or each.version in (0, _version(family))
+        if not any(protocol == each.protocol and _covers(ports, each.ports) for protocol, ports in accepted)
+    ]
 
 
 def _ends_closed(items: tuple[Item, ...], family: str, table: str, chain: str) -> bool:

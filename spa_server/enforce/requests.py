@@ -135,7 +135,9 @@ def unpack_request(data: bytes) -> Request:
     """The request that `data` is; raises Malformed."""
     kind, count, sequence, rest = _split(data)
     if kind == Kind.ARM:
-        (timeout_ms,) = _timeout.unpack(rest[: _timeout.size].ljust(_timeout.size, b"\0"))
+        if len(rest) < _timeout.size:
+            raise Malformed("an ARM without its timeout")
+        (timeout_ms,) = _timeout.unpack_from(rest)
         return Arm(sequence, timeout_ms, _tags(rest[_timeout.size :], count))
     if kind == Kind.DISARM:
         return Disarm(sequence, _tags(rest, count))

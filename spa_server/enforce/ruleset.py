@@ -56,7 +56,9 @@ table inet {table} {{
 	chain services {{
 		type filter hook prerouting priority mangle; policy accept;
 		iif "lo" accept
-{dispatch}	}}
+{dispatch}		# To TCP the knock port is as silent as to UDP: no reset sets it apart from the services.
+		tcp dport {knock_port} ct state new,invalid,untracked counter name knock_dropped drop
+	}}
 {chains}}}
 """  # noqa: E501 - rules are not broken over lines
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from spa_protocol.answer import Answer, AnsweredService, seal_answer
+from spa_protocol.answer import MAX_ABOUT, Answer, AnsweredService, seal_answer
 from spa_protocol.body import SIGNATURE_ED25519, VERSION, MalformedBody, MessageType, body_head
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.knock import MAX_SERVICES, Knock
@@ -242,7 +242,7 @@ class KnockHandler:
             time_ms=arrival.at.wall_ms,
             seen=arrival.path.source,
             seen_port=arrival.source_port,
-            about=verdict.about[:63],
+            about=verdict.about.encode("ascii", "replace").decode()[:MAX_ABOUT],
             services=verdict.services,
         )
         return seal_answer(

@@ -11,7 +11,7 @@ import logging
 from spa_protocol.tag import TagKind
 from spa_server.listen.clock import Instant
 from spa_server.listen.gate import Gate
-from spa_server.listen.holders import Holders, read_holders
+from spa_server.listen.holders import Holders, InviteHolder, read_holders
 from spa_server.remember.fence import first_open_window
 from spa_server.remember.registry import Registry
 
@@ -70,6 +70,13 @@ class Membership:
         self.holders = read_holders(self.registry, now.wall_s, self.holders)
         keys = {holder_id: holder.keys for holder_id, holder in self.holders.items()}
         self.gate.set_holders(keys, now.wall_ms, self.first_window(now))
+
+    def forget_expired(self, now: Instant) -> None:
+        """Erase invites whose time is over, and disarm them and keys that have been retired."""
+        invites = (holder.invite for holder in self.holders.values() if isinstance(holder, InviteHolder))
+        if any(invite.expires_s <= now.wall_s for invite in invites):
+            self.registry.drop_invites(now.wall_s)
+        self.read_again(now)
 
     def keep_time(self, now: Instant) -> None:
         """Renew the gate; arm all of it anew when the wall clock was stepped."""

@@ -6,6 +6,7 @@ the channel to the firewall process (whose end is this process's end), and a wak
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -106,7 +107,8 @@ class NetworkProcess:
                     # Between requests the firewall process sends nothing, so its channel is readable only at its end.
                     break
                 self._turn(ready)
-            self._store.checkpoint()
+            with contextlib.suppress(StateError):
+                self._store.checkpoint()
         log.info("the network process ends; the perimeter stays closed and leases run to their own end")
 
     def _turn(self, ready: Sequence[object]) -> None:
@@ -128,7 +130,12 @@ class NetworkProcess:
     def _read(self, sock: socket.socket) -> None:
         for received in sockets.receive(sock):
             arrival = Arrival(received.datagram, received.path, received.source_port, self._clock())
-            reply = self._handler.handle(arrival)
+            try:
+                reply = self._handler.handle(arrival)
+            except Exception:
+                # A fault in judging one datagram refuses that one; the others are still to be served.
+                log.exception("a datagram from %s could not be judged", received.path.source)
+                continue
             if reply is not None:
                 sockets.answer(sock, received, reply)
 
@@ -137,7 +144,7 @@ class NetworkProcess:
         self._membership.keep_time(now)
         if now.boot_ms - self._housekept_ms >= HOUSEKEEPING_MS:
             self._housekept_ms = now.boot_ms
-            self._membership.read_again(now)
+            self._membership.forget_expired(now)
             self._used.prune(max(MOST_USED_SLOTS, 4 * self._armed()))
             self._store.checkpoint()
 

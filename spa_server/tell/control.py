@@ -77,12 +77,16 @@ def parse_request(line: bytes) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def bind_control(path: Path) -> socket.socket:
-    """Listen on the path, in the place of a server that died. Raises AlreadyRunning or OSError."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+def refuse_second_server(path: Path) -> None:
+    """Raise AlreadyRunning when a server answers on the path."""
     with contextlib.suppress(NotRunning):
         ask(path, "status")
         raise AlreadyRunning(f"a server is running already ({path} answers); stop it first")
+
+
+def bind_control(path: Path) -> socket.socket:
+    """Listen on the path, in the place of a server that died. Raises OSError."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
