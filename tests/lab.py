@@ -270,14 +270,14 @@ class Lab:
             "addr add 10.9.0.2/24 dev eth0",
             "addr add fd00:9::2/64 dev eth0 nodad",
             "link set eth0 up",
-            "route add default via 10.9.0.1",
-            "-6 route add default via fd00:9::1",
+            "route add 0.0.0.0/0 via 10.9.0.1",
+            "route add ::/0 via fd00:9::1",
         )
         for client in self.clients.values():
             _ip(
                 client,
                 f"route add 10.9.0.0/24 via {self.server.ipv4}",
-                f"-6 route add fd00:9::/64 via {self.server.ipv6}",
+                f"route add fd00:9::/64 via {self.server.ipv6}",
             )
 
 
@@ -294,9 +294,4 @@ def _command(*argv: str, input: str | None = None) -> None:
 
 
 def _ip(host: Host, *lines: str) -> None:
-    # A batch takes family switches per line only in front of the object, and `-6 route` on a line is refused.
-    plain = [line for line in lines if not line.startswith("-6 ")]
-    six = [line.removeprefix("-6 ") for line in lines if line.startswith("-6 ")]
-    _command("ip", "-n", host.name, "-batch", "-", input="\n".join(plain) + "\n")
-    if six:
-        _command("ip", "-6", "-n", host.name, "-batch", "-", input="\n".join(six) + "\n")
+    _command("ip", "-n", host.name, "-batch", "-", input="\n".join(lines) + "\n")

@@ -24,6 +24,7 @@ from spa_server.enforce.requests import (
 from spa_server.service import Address
 
 SEQUENCES = 1 << 32
+GRACE_S = 0.2
 
 
 class FirewallError(Exception):
@@ -39,7 +40,7 @@ class FirewallFailed(FirewallError):
 
 
 class FirewallSilent(FirewallError):
-    """No answer within the time limit; it may still be done."""
+    """No answer within the time limit. Tags may still be armed; nothing will be opened."""
 
 
 class FirewallGone(FirewallError):
@@ -68,7 +69,8 @@ class FirewallClient:
         """Open all of `wanted` in one transaction; returns the whole seconds left of each."""
         if source.version != destination.version:  # a message holds one family for both
             raise FirewallRefused(f"no lease can lead from {source} to {destination}")
-        return self._ask(Open(self._next(), source, destination, label, tuple(wanted))).seconds_left
+        not_after_ms = int((time.monotonic() + self._time_limit_s) * 1000)
+        return self._ask(Open(self._next(), not_after_ms, source, destination, label, tuple(wanted))).seconds_left
 
     def close(self) -> None:
         """Let the firewall process end."""
@@ -87,7 +89,8 @@ class FirewallClient:
         return answer
 
     def _exchange(self, request: Request) -> Answer:
-        end = time.monotonic() + self._time_limit_s
+        # A little longer than an OPEN may take effect, so that silence means that it never will.
+        end = time.monotonic() + self._time_limit_s + GRACE_S
         try:
             self._channel.settimeout(self._time_limit_s)
             self._channel.send(request.pack())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 
@@ -98,6 +99,8 @@ def _done(request: Request, services: Sequence[Service], nft: NftSocket) -> tupl
 
 def _checked(request: Open, services: Sequence[Service]) -> tuple[Grant, ...]:
     """The grants that a request asks for; NotAllowed or NotReachable if any is not to be had."""
+    if time.monotonic() * 1000 > request.not_after_ms:
+        raise NotAllowed("a request from too long ago")
     if not _label.match(request.label):
         raise NotAllowed(f"a label with other characters: {request.label!r}")
     for address in (request.source, request.destination):

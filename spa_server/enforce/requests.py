@@ -6,7 +6,7 @@ package: no kernel code reaches the process that reads packets from strangers.
     request   kind u8 | zero u8 | count u16 | sequence u32 | ...
       ARM       timeout_ms u32 | count x tag (8)
       DISARM    count x tag (8)
-      OPEN      family u8 | label length u8 | source (16) | destination (16) | label (64)
+      OPEN      family u8 | label length u8 | not after ms u64 | source (16) | destination (16) | label (64)
                 | count x (service u16 | seconds u32)
     answer    status u8 | zero u8 | count u16 | sequence u32 | count x seconds left u32
 """
@@ -30,7 +30,7 @@ MESSAGE_LARGEST = 65536
 
 _head = struct.Struct("!BBHI")
 _timeout = struct.Struct("!I")
-_open = struct.Struct("!BB16s16s64s")
+_open = struct.Struct("!BBQ16s16s64s")
 _wanted = struct.Struct("!HI")
 _seconds = struct.Struct("!I")
 
@@ -92,9 +92,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open services to `source`; `destination` is the address that the knock came to."""
+    """Open services to `source`; `destination` is the address that the knock came to.
+
+    `not_after_ms`: time on CLOCK_MONOTONIC, which all processes share, after which it is too late: whoever asked has
+    told the device by then that nothing was opened.
+    """
 
     sequence: int
+    not_after_ms: int
     source: Address
     destination: Address
     label: str
@@ -103,7 +108,9 @@ class Open:
     def pack(self) -> bytes:
         label = self.label.encode("ascii")
         head = _packed_head(Kind.OPEN, len(self.wanted), self.sequence)
-        fixed = _open.pack(self.source.version, len(label), self.source.packed, self.destination.packed, label)
+        fixed = _open.pack(
+            self.source.version, len(label), self.not_after_ms, self.source.packed, self.destination.packed, label
+        )
         return head + fixed + b"".join(_wanted.pack(each.service, each.seconds) for each in self.wanted)
 
 
@@ -154,7 +161,7 @@ def sequence_of(data: bytes) -> int:
 def _unpack_open(sequence: int, count: int, rest: bytes) -> Open:
     if count > MAX_SERVICES or len(rest) != _open.size + count * _wanted.size:
         raise Malformed("an OPEN of another length than its count says")
-    version, label_length, source, destination, label = _open.unpack_from(rest)
+    version, label_length, not_after_ms, source, destination, label = _open.unpack_from(rest)
     if version not in ADDRESS_LENGTHS or label_length > MAX_LABEL_LENGTH or any(label[label_length:]):
         raise Malformed("an OPEN with a family or label that there is not")
     try:
@@ -162,7 +169,7 @@ def _unpack_open(sequence: int, count: int, rest: bytes) -> Open:
     except UnicodeDecodeError as error:
         raise Malformed("a label that is not ASCII") from error
     wanted = tuple(Wanted(service, seconds) for service, seconds in _wanted.iter_unpack(rest[_open.size :]))
-    return Open(sequence, _address(version, source), _address(version, destination), text, wanted)
+    return Open(sequence, not_after_ms, _address(version, source), _address(version, destination), text, wanted)
 
 
 def _address(version: int, packed: bytes) -> Address:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One target under atheris (libFuzzer): `engine.py --target=NAME [libFuzzer options and corpus folders]`.
 
-`tests/fuzz/run` starts it. The file is executable because libFuzzer, when it merges corpora, starts it anew by its path.
+`tests/fuzz/run` starts it. The file is executable because libFuzzer, when it merges corpora, starts it by its path.
 """
 
 from __future__ import annotations

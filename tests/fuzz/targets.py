@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from spa_protocol.answer import Answer, open_answer, seal_answer
@@ -18,16 +17,9 @@ from spa_protocol.invite import Invite
 from spa_protocol.knock import Knock
 from spa_protocol.seal import BODY_SIZE, HEAD_SIZE, Domain, seal, unseal
 from spa_protocol.text import BadText, TextKind, decode, encode
+from tests.fuzz.server_targets import SERVER_TARGETS
+from tests.fuzz.target import Target
 from tests.protocol import world
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A parser under test. `max_size`: longest input worth trying, in bytes."""
-
-    run: Callable[[bytes], None]
-    seeds: tuple[bytes, ...]
-    max_size: int
 
 
 def _body(data: bytes) -> bytes:
@@ -99,9 +91,7 @@ def _answer_datagram(data: bytes) -> None:
         body=_body(data)[:BODY_SIZE],
         context=head,
     )
-    answer = open_answer(
-        sealed, keys=world.DEVICE_KEYS, server_identity=world.SERVER_IDENTITY, request_head=head
-    )
+    answer = open_answer(sealed, keys=world.DEVICE_KEYS, server_identity=world.SERVER_IDENTITY, request_head=head)
     assert answer is None or answer.body() == _body(data)[:BODY_SIZE]
 
 
@@ -132,6 +122,7 @@ _ANSWERS = (world.answer().body(),)
 _INVITES = (world.invite().text(), world.invite("192.0.2.1", "2001:db8::1", "a.b").text())
 
 TARGETS: Mapping[str, Target] = {
+    **SERVER_TARGETS,
     "knock": Target(_one_message(Knock), _KNOCKS, BODY_SIZE + 1),
     "enrolment": Target(_one_message(Enrolment), _ENROLMENTS, BODY_SIZE + 1),
     "answer": Target(_one_message(Answer), _ANSWERS, BODY_SIZE + 1),

@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
