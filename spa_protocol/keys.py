@@ -70,8 +70,11 @@ def verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the signature is the key's over exactly this message.
 
     libsodium refuses S not below the group order, public keys of small order and non-canonical points, so a valid
-    signature has no second valid form that one without the key could make.
+    signature has no second valid form that one without the key could make. The sizes are checked here, since
+    PyNaCl 1.6 does not check them: a shorter key would be read past its end, a shorter signature take from the message.
     """
+    if len(public) != KEY_SIZE or len(signature) != SIGNATURE_SIZE:
+        return False
     try:
         bindings.crypto_sign_open(signature + message, public)
     except (BadSignatureError, ValueError):
@@ -80,7 +83,8 @@ def verify(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def exchange_public(secret: bytes) -> bytes:
-    """The X25519 public value (32 bytes) of a 32-byte secret (RFC 7748)."""
+    """The X25519 public value (32 bytes) of a 32-byte secret (RFC 7748); raises ValueError for another size."""
+    _check_exchange_size(secret)
     return bindings.crypto_scalarmult_base(secret)
 
 
@@ -97,11 +101,18 @@ def agreed_gate_secret(
 
     `own_secret` and `peer_public` are this side's X25519 secret and the other side's public value; the rest is the
     transcript, the same on both sides. Both X25519 secrets are erased afterwards, so that neither the invite's text nor
-    a recording of the datagram gives the gate secret away later.
+    a recording of the datagram gives the gate secret away later. Raises ValueError where either has another size.
     """
+    _check_exchange_size(own_secret, peer_public)
     try:
         shared = bindings.crypto_scalarmult(own_secret, peer_public)
     except (CryptoError, RuntimeError):
         return None
     transcript = shared + invite_exchange + device_exchange + device_key
     return keyed_hash(invite_secret, _DOMAIN + b"gate secret" + transcript)
+
+
+def _check_exchange_size(*values: bytes) -> None:
+    # PyNaCl 1.6 passes any size on to libsodium, which reads 32 bytes whatever there is.
+    if any(len(value) != KEY_SIZE for value in values):
+        raise ValueError(f"an X25519 secret or public value has {KEY_SIZE} bytes")

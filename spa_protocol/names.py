@@ -28,8 +28,3 @@ def is_label(text: str) -> bool:
 def is_user(text: str) -> bool:
     """1 to 64 letters, digits and '.', '_', '@', '+', '-'."""
     return _USER.match(text) is not None
-
-
-valid_label = is_label
-valid_role = is_role
-valid_user = is_user

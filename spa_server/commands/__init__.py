@@ -7,10 +7,11 @@ that says what to do; the exit codes are in `exits`.
 from __future__ import annotations
 
 import importlib
+import sys
 
 import click
 
-from spa_server.commands.exits import EXIT_CODES
+from spa_server.commands.exits import EXIT_CODES, Exit
 
 _MODULES = {
     "init": "setup",
@@ -42,11 +43,12 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    name="spa-server",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
 @click.version_option(package_name="spa-perimeter", prog_name="spa-server")
-def main() -> None:
+def group() -> None:
     """Keep services closed in the kernel until a signed knock opens them, for one source, for seconds.
 
     \b
@@ -55,3 +57,25 @@ def main() -> None:
       spa-server run
       spa-server invite alice-laptop --user alice --role admin
     """
+
+
+def main() -> None:
+    """The console script: run, and exit with the documented code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line; an error is told in one line on standard error."""
+    try:
+        result = group.main(arguments, prog_name="spa-server", standalone_mode=False)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "spa-server"
+        click.echo(f"spa-server: {error.format_message()} ({path} --help says more)", err=True)
+        return Exit.USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("spa-server: stopped; nothing was changed", err=True)
+        return Exit.USAGE
+    return result if isinstance(result, int) else Exit.DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -32,7 +33,7 @@ def run(verbose: bool, config_path: Path) -> None:
     start_logging(verbose=verbose)
     with plain_errors():
         code = daemon.run(load(config_path))
-    raise SystemExit(code)
+    sys.exit(code)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -71,7 +72,7 @@ def status(as_json: bool, config_path: Path) -> None:
     }
     click.echo(json.dumps(numbers) if as_json else _for_people(numbers))
     if not (standing and server):
-        raise SystemExit(Exit.FAULT)
+        sys.exit(Exit.FAULT)
 
 
 def _for_people(numbers: dict[str, object]) -> str:

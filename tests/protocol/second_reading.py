@@ -1,7 +1,7 @@
 """A second, independent reading of docs/protocol.md: a client and a server's parser that know nothing but the document.
 
-It imports no line of the project. Section numbers are those of the document. Ed25519, X25519 and ChaCha20-Poly1305 are
-the library `cryptography`; HChaCha20, which it lacks, is here. Whatever must be refused raises Refused.
+It imports no line of the project. Section numbers are those of the document. Ed25519 and X25519 are the library
+`cryptography`'s. Whatever must be refused raises Refused.
 """
 
 from __future__ import annotations
@@ -9,26 +9,16 @@ from __future__ import annotations
 import re
 import struct
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-Address = IPv4Address | IPv6Address
-
-
-class Refused(Exception):
-    """The document says that this must be refused."""
-
-
-def require(condition: object, reason: str) -> None:
-    """Refuse unless the condition holds."""
-    if not condition:
-        raise Refused(reason)
-
+from tests.protocol.second_reading_body import Address, Fields, write_address, write_body, write_text
+from tests.protocol.second_reading_body import Refused as Refused
+from tests.protocol.second_reading_body import require as require
+from tests.protocol.second_reading_cipher import decrypt, encrypt
 
 # Section 2: secrets and derived keys
 
@@ -96,26 +86,6 @@ def tag(keys: Keys, kind: str, window: int, slot: int) -> bytes:
 DOMAIN = {kind: f"spa-perimeter v1 {kind} signature\0".encode() for kind in ("knock", "enrolment", "answer")}
 
 
-def _rotate(value: int, bits: int) -> int:
-    return (value << bits | value >> 32 - bits) & 0xFFFFFFFF
-
-
-def hchacha20(key: bytes, nonce: bytes) -> bytes:
-    """HChaCha20 (draft-irtf-cfrg-xchacha-03, section 2.2): a subkey of 32 bytes from a key and 16 bytes of nonce."""
-    x = list(struct.unpack("<16I", b"expand 32-byte k" + key + nonce))
-    columns = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15))
-    diagonals = ((0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
-    for a, b, c, d in (columns + diagonals) * 10:
-        for add_to, add, turn, bits in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
-            x[add_to] = x[add_to] + x[add] & 0xFFFFFFFF
-            x[turn] = _rotate(x[turn] ^ x[add_to], bits)
-    return struct.pack("<8I", *x[:4], *x[12:])
-
-
-def _xchacha(key: bytes, nonce: bytes) -> tuple[ChaCha20Poly1305, bytes]:
-    return ChaCha20Poly1305(hchacha20(key, nonce[:16])), bytes(4) + nonce[16:]
-
-
 def signed_bytes(kind: str, identity: bytes, head: bytes, context: bytes, body: bytes) -> bytes:
     """What the signature of 4.1 covers; `head` is tag and nonce."""
     return DOMAIN[kind] + identity + head + context + body
@@ -126,64 +96,18 @@ def seal(
 ) -> bytes:
     """A datagram of 512 bytes."""
     signature = Ed25519PrivateKey.from_private_bytes(seed).sign(signed_bytes(kind, identity, head, context, body))
-    cipher, nonce = _xchacha(seal_key, head[8:])
-    return head + cipher.encrypt(nonce, body + signature, head[:8] + context)
+    return head + encrypt(seal_key, head[8:], body + signature, head[:8] + context)
 
 
 def unseal(datagram: bytes, seal_key: bytes, context: bytes = b"") -> tuple[bytes, bytes, bytes]:
     """(head, body, signature) of a datagram."""
     require(len(datagram) == 512, "size")
     head = datagram[:32]
-    cipher, nonce = _xchacha(seal_key, head[8:])
     try:
-        plain = cipher.decrypt(nonce, datagram[32:], head[:8] + context)
+        plain = decrypt(seal_key, head[8:], datagram[32:], head[:8] + context)
     except InvalidTag as error:
         raise Refused("seal") from error
     return head, plain[:400], plain[400:]
-
-
-class Fields:
-    """A body read field by field (4.2)."""
-
-    def __init__(self, body: bytes, message_type: int) -> None:
-        require(len(body) == 400 and body[:3] == bytes([1, message_type, 1]), "head")
-        self.rest = body[3:]
-
-    def take(self, size: int) -> bytes:
-        require(size <= len(self.rest), "past the end")
-        value, self.rest = self.rest[:size], self.rest[size:]
-        return value
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def text(self) -> str:
-        value = self.take(self.number(1))
-        require(value.isascii(), "not ASCII")
-        return value.decode("ascii")
-
-    def address(self) -> Address | None:
-        family, value = self.number(1), self.take(16)
-        require(family in (0, 4, 6), "family")
-        require(family != 4 or value[4:] == bytes(12), "IPv4 filler")
-        require(family != 0 or value == bytes(16), "no address, yet bytes")
-        require(family != 6 or value[:12] != bytes(10) + b"\xff\xff", "IPv4-mapped")
-        return {0: lambda: None, 4: lambda: IPv4Address(value[:4]), 6: lambda: IPv6Address(value)}[family]()
-
-    def end(self) -> None:
-        require(self.rest == bytes(len(self.rest)), "padding")
-
-
-def _text(value: str) -> bytes:
-    return bytes([len(value)]) + value.encode("ascii")
-
-
-def _address(value: Address | None) -> bytes:
-    return bytes([value.version if value else 0]) + (value.packed if value else b"").ljust(16, b"\0")
-
-
-def _body(message_type: int, fields: bytes) -> bytes:
-    return (bytes([1, message_type, 1]) + fields).ljust(400, b"\0")
 
 
 # Sections 5 to 7: the three messages
@@ -204,9 +128,9 @@ def _is_service(name: str) -> bool:
 
 def build_knock(knock: Knock) -> bytes:
     """The body of a knock."""
-    names = b"".join(map(_text, knock.services))
-    fixed = struct.pack(">BQI", 0, knock.time_ms, knock.lease_s) + _address(knock.source)
-    return _body(1, fixed + bytes([len(knock.services)]) + names)
+    names = b"".join(map(write_text, knock.services))
+    fixed = struct.pack(">BQI", 0, knock.time_ms, knock.lease_s) + write_address(knock.source)
+    return write_body(1, fixed + bytes([len(knock.services)]) + names)
 
 
 def parse_knock(body: bytes) -> Knock:
@@ -234,7 +158,7 @@ class Enrolment(NamedTuple):
 def build_enrolment(enrolment: Enrolment) -> bytes:
     """The body of an enrolment."""
     numbers = struct.pack(">BQ", 0, enrolment.time_ms)
-    return _body(2, numbers + enrolment.device_key + enrolment.exchange + _text(enrolment.label))
+    return write_body(2, numbers + enrolment.device_key + enrolment.exchange + write_text(enrolment.label))
 
 
 def parse_enrolment(body: bytes) -> Enrolment:
@@ -291,11 +215,13 @@ class Answer(NamedTuple):
 
 def build_answer(answer: Answer) -> bytes:
     """The body of an answer."""
-    services = b"".join(_text(service[0]) + struct.pack(">IHHB", *service[1:]) for service in answer.services)
+    services = b"".join(write_text(service[0]) + struct.pack(">IHHB", *service[1:]) for service in answer.services)
     head = (
-        struct.pack(">BQ", answer.outcome, answer.time_ms) + _address(answer.seen) + struct.pack(">H", answer.seen_port)
+        struct.pack(">BQ", answer.outcome, answer.time_ms)
+        + write_address(answer.seen)
+        + struct.pack(">H", answer.seen_port)
     )
-    return _body(3, head + _text(answer.about) + bytes([len(answer.services)]) + services)
+    return write_body(3, head + write_text(answer.about) + bytes([len(answer.services)]) + services)
 
 
 def parse_answer(body: bytes) -> Answer:

@@ -1,4 +1,4 @@
-"""Section 8 of docs/protocol.md read a second time: the text forms and the invite. It imports no line of the project."""
+"""Section 8 of docs/protocol.md read a second time: text forms and the invite. It imports no line of the project."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-from tests.protocol.second_reading import Refused, require
+from tests.protocol.second_reading_body import Refused, require
 
 ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 GENERATOR = [0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3]

@@ -152,11 +152,11 @@ def test_no_message_is_taken_for_one_of_another_kind() -> None:
         for other, read in readers.items():
             assert (read(datagram) is not None) == (own == other)
     bodies = (Knock(0).body(), world.enrolment().body(), world.answer().body())
-    for message, own_body in zip((Knock, Enrolment, Answer), bodies, strict=True):
+    for parse, own_body in zip((Knock.parse, Enrolment.parse, Answer.parse), bodies, strict=True):
         for body in bodies:
             if body != own_body:
                 with pytest.raises(MalformedBody, match="head"):
-                    message.parse(body)
+                    parse(body)
 
 
 def test_the_plaintext_shows_nowhere_in_the_datagram() -> None:

@@ -22,6 +22,8 @@ from spa_protocol.seal import HEAD_SIZE, Domain, unseal
 from spa_protocol.tag import TagKind
 from spa_protocol.text import BadText, TextKind, decode, encode
 from tests.protocol import second_reading as second
+from tests.protocol import second_reading_body as second_body
+from tests.protocol import second_reading_cipher as second_cipher
 from tests.protocol import second_reading_texts as second_texts
 from tests.protocol.strategies import answers, enrolments, invites, keys, knocks
 
@@ -30,9 +32,9 @@ slots = st.integers(0, 63)
 
 
 def test_the_second_reading_imports_nothing_of_the_project() -> None:
-    own = {"tests.protocol.second_reading"}
-    for module in (second, second_texts):
-        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    own = {module.__name__ for module in (second, second_body, second_cipher)}
+    for module in (second, second_body, second_cipher, second_texts):
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
         imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         assert not {name for name in imported - own if name.startswith(("spa_", "nacl", "tests"))}
@@ -41,7 +43,9 @@ def test_the_second_reading_imports_nothing_of_the_project() -> None:
 def test_hchacha20_gives_the_drafts_own_example() -> None:
     key = bytes(range(32))
     nonce = bytes.fromhex("000000090000004a0000000031415927")
-    assert second.hchacha20(key, nonce).hex() == "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc"
+    assert (
+        second_cipher.hchacha20(key, nonce).hex() == "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc"
+    )
 
 
 @given(knocks, keys, keys, keys, slots, nonces, st.sampled_from(TagKind))
@@ -166,8 +170,8 @@ def test_both_refuse_the_same_texts(kind: TextKind, data: bytes, at: int, charac
 @given(keys, nonces, st.binary(max_size=600), st.binary(max_size=40))
 def test_both_libraries_seal_alike(key: bytes, nonce: bytes, plain: bytes, additional: bytes) -> None:
     sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, additional, nonce, key)
-    cipher, rest = second._xchacha(key, nonce)
-    assert cipher.encrypt(rest, plain, additional) == sealed
+    assert second_cipher.encrypt(key, nonce, plain, additional) == sealed
+    assert second_cipher.decrypt(key, nonce, sealed, additional) == plain
 
 
 def _second_answer(answer: Answer) -> second.Answer:
