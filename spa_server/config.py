@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from spa_protocol.invite import MAX_HOSTS
+from spa_protocol.tag import MAX_SLOTS
 from spa_server.addresses import listen_address, reach_address
 from spa_server.service import MAX_PORTS, Address, Service
 from spa_server.service_table import BLANK, read_services
@@ -122,7 +123,7 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         control_socket=Path(keys.one("control_socket", _path(_LONGEST_SOCKET_PATH), DEFAULT_CONTROL_SOCKET)),
         user=keys.one("user", text(_unprivileged, "the name of a system user other than root"), DEFAULT_USER),
         max_skew_s=keys.one("max_skew_s", whole(1, 600, "seconds"), DEFAULT_MAX_SKEW_S),
-        slots=keys.one("slots", whole(2, 64), DEFAULT_SLOTS),
+        slots=keys.one("slots", whole(DEFAULT_SLOTS, MAX_SLOTS), DEFAULT_SLOTS),
         replies=keys.one("replies", flag, True),
         services=(),
     )
@@ -174,7 +175,8 @@ addresses = [{addresses}]
 # How far, in seconds, a client's clock may be off, either way: 1 to 600. More means more tags held open.
 #max_skew_s = {max_skew_s}
 
-# How many knocks a device may send in one minute: 2 to 64. Each is a one-time tag in the kernel.
+# How many knocks a device may send in one minute: 16, which every client uses, to 64. Each is a one-time tag in the
+# kernel; clients use more than 16 only where their own file says so.
 #slots = {slots}
 
 # Whether a verified knock is answered. With false clients must try the port to learn whether it opened.

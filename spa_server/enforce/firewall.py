@@ -33,8 +33,8 @@ from spa_server.enforce.requests import (
 from spa_server.enforce.tags import arm, disarm
 from spa_server.service import Address, Service
 
-LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000
-"""Day-long windows, and a day of clock skew on either side."""
+LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000 + 60_000
+"""Day-long windows, a day of clock skew on either side, and something for being armed a little early."""
 
 THIS_NETWORK = IPv4Network("0.0.0.0/8")
 CLASS_E = IPv4Network("240.0.0.0/4")

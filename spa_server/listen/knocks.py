@@ -163,8 +163,12 @@ class KnockHandler:
         outcome = enrol(enrolment, holder.invite, self._membership.registry, arrival.at.wall_s)
         if isinstance(outcome, Refused):
             return self._refuse(arrival, holder, outcome)
-        self._membership.catch_up(arrival.at)
-        return self._welcome(arrival, outcome)
+        try:
+            self._membership.catch_up(arrival.at)
+        except (StateError, FirewallError) as error:
+            # It is enrolled all the same; its tags are armed when the server next catches up.
+            log.error("%s is enrolled but cannot knock yet: %s", outcome.device.label, error)
+        return self._welcome(arrival, outcome, enrolment.label)
 
     def _is_expected(
         self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, message: MessageType
@@ -212,10 +216,11 @@ class KnockHandler:
         services = tuple(_told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
         return Verdict(None, services, label)
 
-    def _welcome(self, arrival: Arrival, enrolled: Enrolled) -> Verdict:
+    def _welcome(self, arrival: Arrival, enrolled: Enrolled, calls_itself: str) -> Verdict:
         self.results["enrolled" if enrolled.first else "enrolled_again"] += 1
         if enrolled.first:
-            log.info("enrolled %s for %s from %s", enrolled.device.label, enrolled.device.user, arrival.path.source)
+            device, source = enrolled.device, arrival.path.source
+            log.info("enrolled %s for %s from %s; it calls itself %s", device.label, device.user, source, calls_itself)
         allowed = allowed_services(enrolled.device.roles, self._services)[:MAX_SERVICES]
         return Verdict(None, tuple(_told(service, 0) for service in allowed), enrolled.device.label)
 

@@ -83,10 +83,10 @@ class Membership:
         step_ms = now.boot_wall_ms - self._boot_wall_ms
         if abs(step_ms) >= CLOCK_STEP_MS:
             log.warning("the clock was stepped by %+.1f s; arming the gate anew", step_ms / 1000)
-            self._boot_wall_ms = now.boot_wall_ms
             self.read_again(now)
             self.gate.rearm(now.wall_ms, self.first_window(now))
         else:
             # Slewing (adjtime) moves the clock a little at a time and needs no new tags.
-            self._boot_wall_ms = now.boot_wall_ms
             self.gate.renew(now.wall_ms, self.first_window(now))
+        # Last, so that what failed after a step is done over at the next turn.
+        self._boot_wall_ms = now.boot_wall_ms

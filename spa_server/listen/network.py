@@ -142,6 +142,7 @@ class NetworkProcess:
     def _keep_house(self) -> None:
         now = self._clock()
         self._membership.keep_time(now)
+        self._membership.catch_up(now)
         if now.boot_ms - self._housekept_ms >= HOUSEKEEPING_MS:
             self._housekept_ms = now.boot_ms
             self._membership.forget_expired(now)

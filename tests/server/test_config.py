@@ -116,7 +116,7 @@ def test_every_key_reaches_its_place(path: Path) -> None:
         control_socket = "/srv/control"
         user = "_spa-2"
         max_skew_s = 30
-        slots = 8
+        slots = 32
         replies = false
         [service.files]
         tcp = [22, "8000-8010"]
@@ -135,7 +135,7 @@ def test_every_key_reaches_its_place(path: Path) -> None:
         masquerade = true
         """.replace("5000, 22]", "5001, 22]"),
     )
-    assert (config.knock_port, config.slots, config.replies, config.user) == (5000, 8, False, "_spa-2")
+    assert (config.knock_port, config.slots, config.replies, config.user) == (5000, 32, False, "_spa-2")
     files, inner = config.services
     assert files.tcp == (PortRange(22, 22), PortRange(8000, 8010))
     assert files.hosts == (IPv4Address("10.0.0.1"), IPv6Address("fd00::1"))

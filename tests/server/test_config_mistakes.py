@@ -114,7 +114,7 @@ def test_a_mistake_in_a_service_names_its_key_and_what_is_allowed(path: Path, li
         ('user = "root"', 'server.user: "root" is not allowed; it takes the name of a system user other than root'),
         ('user = "0"', 'server.user: "0" is not allowed'),
         ("max_skew_s = 601", "server.max_skew_s: 601 is not allowed; it takes a whole number of seconds from 1 to 600"),
-        ("slots = 1", "server.slots: 1 is not allowed; it takes a whole number from 2 to 64"),
+        ("slots = 15", "server.slots: 15 is not allowed; it takes a whole number from 16 to 64"),
         ('replies = "no"', 'server.replies: "no" is not allowed; it takes true or false'),
         ("adresses = 1", "server.adresses: unknown key; did you mean addresses?"),
     ],
