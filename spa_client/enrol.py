@@ -5,8 +5,8 @@ It must not know of terminals.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -77,7 +77,7 @@ def join(
         replies = ask(targets, enroller, pace, clock)
     except OSError as error:
         raise BadSurroundings(f"no network that leads to the server: {error.strerror or error}") from None
-    granted = _granted(replies, begun, invite, answers)
+    granted = _granted(replies, begun, invite, answers, now_ms)
     if granted is not None:
         label = granted.about if is_label(granted.about) else perimeter.label
         services = tuple(known(service) for service in granted.services)
@@ -173,7 +173,7 @@ class _Enroller:
             seed=self.seed,
             server_identity=self.invite.server_identity,
             slot=slot,
-            nonce=secrets.token_bytes(NONCE_SIZE),
+            nonce=os.urandom(NONCE_SIZE),
             kind=kind,
         )
 
@@ -183,7 +183,7 @@ class _Enroller:
         return Next.ASK_AGAIN if answer.refusal is Refusal.ALREADY_USED else Next.DONE
 
 
-def _granted(replies: tuple[Reply, ...], begun: Joining, invite: Invite, answers: bool) -> Answer | None:
+def _granted(replies: tuple[Reply, ...], begun: Joining, invite: Invite, answers: bool, now_ms: int) -> Answer | None:
     """The answer that grants, or None where none was hoped for and none came."""
     for reply in replies:
         if reply.answer is not None and reply.answer.refusal is None:
@@ -195,6 +195,9 @@ def _granted(replies: tuple[Reply, ...], begun: Joining, invite: Invite, answers
             if expired or reply.answer.refusal is Refusal.INVITE_USED:
                 begun.abandon()
             raise refused("the server", reply.answer, reply.answer.refusal, reply.asked_ms, reply.local)
+    if answers and now_ms > invite.expires_s * 1000:
+        # Only a join begun before comes here; after the invite's time a server may well be silent.
+        raise Refused(_expired(invite, now_ms), Refusal.INVITE_EXPIRED)
     if answers:
         places = " and ".join(str(reply.target.address) for reply in replies)
         raise NoAnswer(

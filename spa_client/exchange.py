@@ -150,20 +150,23 @@ def _open_paths(targets: Sequence[Target], pace: Pace, stack: contextlib.ExitSta
     no_route: OSError | None = None
     for target in targets:
         try:
-            sock = stack.enter_context(socket.socket(target.family, socket.SOCK_DGRAM))
-            sock.setblocking(False)
-            sock.connect(target.sockaddr)
-            local = address_of(sock.getsockname()[0])
+            paths.append(_open_path(target, pace, stack))
         except OSError as error:
             no_route = error
-            continue
-        due = [(at_s, TagKind.KNOCK) for at_s in pace.questions_s]
-        if pace.clock_s is not None:
-            due.append((pace.clock_s, TagKind.CLOCK))
-        paths.append(_Path(target, sock, local, sorted(due, key=lambda entry: entry[0])))
     if not paths and no_route is not None:
         raise no_route
     return paths
+
+
+def _open_path(target: Target, pace: Pace, stack: contextlib.ExitStack) -> _Path:
+    sock = stack.enter_context(socket.socket(target.family, socket.SOCK_DGRAM))
+    sock.setblocking(False)
+    sock.connect(target.sockaddr)
+    due = [(at_s, TagKind.KNOCK) for at_s in pace.questions_s]
+    if pace.clock_s is not None:
+        due.append((pace.clock_s, TagKind.CLOCK))
+    due.sort(key=lambda entry: entry[0])
+    return _Path(target, sock, address_of(sock.getsockname()[0]), due)
 
 
 def _run(
@@ -172,10 +175,11 @@ def _run(
     start_s = time.monotonic()
     while True:
         now_s = time.monotonic() - start_s
-        waiting = [path for path in paths if path.answered_s is None]
         end_s = _end_s(paths, pace)
-        for path in waiting:
-            _send_due(path, now_s, asker, clock)
+        for path in paths:
+            if path.answered_s is None:
+                _send_due(path, now_s, asker, clock)
+        waiting = [path for path in paths if path.answered_s is None]
         if not waiting or now_s >= end_s:
             return
         wake_s = min([end_s, *(path.due[0][0] for path in waiting if path.due)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +63,7 @@ def begin(store: Store, invite: Invite) -> Joining:
         seed = _read(TextKind.SECRET_KEY, folder / KEY_FILE)
         return Joining(folder, seed, _read(TextKind.GATE_SECRET, folder / _EXCHANGE_FILE), resumed=True)
     make_folder(folder)
-    seed, exchange_secret = secrets.token_bytes(KEY_SIZE), secrets.token_bytes(KEY_SIZE)
+    seed, exchange_secret = os.urandom(KEY_SIZE), os.urandom(KEY_SIZE)
     # The key last: it is complete only with the exchange beside it.
     write_file(folder / _EXCHANGE_FILE, encode(TextKind.GATE_SECRET, exchange_secret) + "\n")
     write_file(folder / KEY_FILE, encode(TextKind.SECRET_KEY, seed) + "\n")

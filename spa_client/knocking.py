@@ -6,18 +6,17 @@ terminals: what it learns is returned, or kept through the SlotBook and SignedSo
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from spa_client.addresses import Target, resolve
-from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
+from spa_client.errors import BadSurroundings, BadUsage, ClockWrong, NoAnswer, Refused
 from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
+from spa_client.memory import Memory
 from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
-from spa_client.refused import refused
-from spa_client.signed_source import SignedSources
-from spa_client.slots import SlotBook
+from spa_client.refused import refused, skew_sentence
 from spa_protocol.answer import Answer, AnsweredService
 from spa_protocol.body import Address
 from spa_protocol.keys import Channel, ChannelKeys, derive
@@ -117,8 +116,7 @@ def known(service: AnsweredService) -> KnownService:
 def knock_perimeter(
     perimeter: Perimeter,
     request: Request,
-    slots: SlotBook,
-    signed: SignedSources,
+    memory: Memory,
     *,
     clock: Callable[[], int] = wall_ms,
 ) -> Opened:
@@ -127,7 +125,7 @@ def knock_perimeter(
     Raises BadUsage, Refused, NoAnswer (at once, where the perimeter is known not to answer) and BadSurroundings.
     """
     request.check()
-    knocker = _Knocker(perimeter, request, slots, signed)
+    knocker = _Knocker(perimeter, request, memory)
     targets = resolve(perimeter.hosts, perimeter.knock_port)
     fixed = knocker.fixed_source
     if fixed is not None:
@@ -139,7 +137,7 @@ def knock_perimeter(
         replies = ask(targets, knocker, pace, clock)
     except OSError as error:
         raise BadSurroundings(f"no network that leads to {_places(targets)}: {error.strerror or error}") from None
-    return _outcome(perimeter, request, replies, knocker)
+    return _outcome(perimeter, request, replies, knocker, clock())
 
 
 @dataclass(slots=True)
@@ -148,8 +146,7 @@ class _Knocker:
 
     perimeter: Perimeter
     request: Request
-    slots: SlotBook
-    signed: SignedSources
+    memory: Memory
     named: dict[Address, Address | None] = field(default_factory=dict)
     fixed_source: Address | None = None
     keys: ChannelKeys = field(init=False)
@@ -159,7 +156,7 @@ class _Knocker:
     def __post_init__(self) -> None:
         self.keys = derive(self.perimeter.gate_secret, Channel.DEVICE)
         self._source = self.request.source or self.perimeter.source
-        self._clock_slot = secrets.randbelow(CLOCK_SLOTS)
+        self._clock_slot = os.urandom(1)[0] % CLOCK_SLOTS
         if self._source not in (SEEN, LOCAL):
             try:
                 self.fixed_source = ip_address(self._source)
@@ -175,7 +172,7 @@ class _Knocker:
             # A day has few clock tags, so each family takes another.
             self._clock_slot = slot = (self._clock_slot + 1) % CLOCK_SLOTS
         else:
-            slot = self.slots.claim(now_ms)
+            slot = self.memory.slots.claim(now_ms)
         if local not in self.named:
             self.named[local] = self._first_source(local)
         return seal_knock(
@@ -184,7 +181,7 @@ class _Knocker:
             seed=self.perimeter.seed,
             server_identity=self.perimeter.server_identity,
             slot=slot,
-            nonce=secrets.token_bytes(NONCE_SIZE),
+            nonce=os.urandom(NONCE_SIZE),
             kind=kind,
         )
 
@@ -194,7 +191,7 @@ class _Knocker:
         if self._source == LOCAL:
             return local
         needed = any(service.needs_signed_source for service in self.perimeter.known(self.request.services))
-        return local if needed and local in self.signed.read() else None
+        return local if needed and local in self.memory.signed.read() else None
 
     def weigh(self, local: Address, answer: Answer) -> Next:
         if answer.refusal is Refusal.CLOCK_ONLY:
@@ -205,21 +202,31 @@ class _Knocker:
             # Only this computer's own address is ever signed unasked. An address that the server merely saw may be
             # that of somebody on the way, who would then be let in by our signature.
             self.named[local] = local
-            self.signed.add(local)
+            self.memory.signed.add(local)
             return Next.ASK_AGAIN
         return Next.DONE
 
 
-def _outcome(perimeter: Perimeter, request: Request, replies: tuple[Reply, ...], knocker: _Knocker) -> Opened:
+def _outcome(
+    perimeter: Perimeter, request: Request, replies: tuple[Reply, ...], knocker: _Knocker, now_ms: int
+) -> Opened:
+    memory = knocker.memory
     granted = [reply for reply in replies if reply.answer is not None and reply.answer.refusal is None]
     if granted:
+        memory.clock.clear()
         return _opened(perimeter, replies, knocker)
     turned_down = [reply for reply in replies if reply.answer is not None]
     if turned_down:
         # A wrong clock and the like say more than "knock again".
         turned_down.sort(key=lambda reply: reply.answer is not None and reply.answer.refusal is Refusal.CLOCK_ONLY)
-        raise _refused(perimeter, turned_down[0])
-    raise NoAnswer(_silence(perimeter, request, replies), tuple(reply.target.address for reply in replies))
+        error = _refused(perimeter, turned_down[0])
+        if isinstance(error, ClockWrong):
+            memory.clock.write(error.skew_ms, now_ms)
+        raise error
+    silence = _silence(perimeter, request, replies)
+    if (skew_ms := memory.clock.skew_ms(now_ms)) is not None:
+        silence = f"{silence}; or this computer's clock still is {skew_sentence(skew_ms)}"
+    raise NoAnswer(silence, tuple(reply.target.address for reply in replies))
 
 
 def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker) -> Opened:
@@ -228,8 +235,8 @@ def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker)
     for reply in replies:
         answer = reply.answer
         if answer is None:
-            if reply.fault:
-                warnings.append(f"{reply.target.address} could not be knocked: {reply.fault}")
+            why = f"could not be knocked ({reply.fault})" if reply.fault else "has not answered yet"
+            warnings.append(f"{reply.target.address} {why}; connect to the other address")
             continue
         if answer.refusal is not None:
             warnings.append(f"{reply.target.address} did not open: {_refused(perimeter, reply).sentence}")

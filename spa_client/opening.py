@@ -12,7 +12,6 @@ from spa_client.errors import NeverOpened, NoAnswer
 from spa_client.knocking import Opened, OpenService, Request, knock_perimeter
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
-from spa_client.waiting import DEFAULT_WAIT_S, wait_open
 from spa_protocol.body import Address
 
 _UNANSWERED_TRIES = 3
@@ -29,12 +28,12 @@ class Wait:
 
     port: int = 0
     always: bool = False
-    timeout_s: float = DEFAULT_WAIT_S
+    timeout_s: float = 5.0
 
 
 def knock_once(store: Store, perimeter: Perimeter, request: Request) -> Opened:
     """Knock, and keep what the server told of its services."""
-    opened = knock_perimeter(perimeter, request, store.slots(perimeter.name), store.signed_sources(perimeter.name))
+    opened = knock_perimeter(perimeter, request, store.memory(perimeter.name, perimeter.slots))
     told = {service.name: service for service in opened.known_services()}
     merged = {service.name: service for service in perimeter.services} | told
     if tuple(merged.values()) != perimeter.services:
@@ -54,6 +53,8 @@ def knock_until_open(store: Store, perimeter: Perimeter, request: Request, wait:
             port = wait.port or _known_port(perimeter, request)
             if not port or not error.addresses:
                 raise
+            from spa_client.waiting import wait_open
+
             waited = wait_open(error.addresses, port, wait.timeout_s / tries)
             if waited.address is not None:
                 return _unconfirmed(perimeter, request, waited.address)
@@ -70,6 +71,8 @@ def _check_open(perimeter: Perimeter, opened: Opened, wait: Wait) -> None:
     port = wait.port or opened.tcp_port
     if not port:
         return
+    from spa_client.waiting import wait_open
+
     waited = wait_open(opened.addresses, port, wait.timeout_s)
     if waited.address is not None:
         return

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from spa_protocol.keys import public_key
 from spa_protocol.text import TextKind, encode
 
+USUAL_SLOTS = 16
+"""Slots that a server arms for each device and window unless it is told otherwise."""
 SEEN = "seen"
 """Source: open for the address that the server sees the knock come from."""
 LOCAL = "local"
@@ -40,7 +42,7 @@ class Perimeter:
 
     `hosts`: names or addresses. `server_identity`: the server's Ed25519 public key. `label`: what the server calls this
     device. `seed` and `gate_secret`: the device's secrets. `source`: SEEN, LOCAL or an address. `answers`: whether the
-    server answers knocks. `services`: those the server last told of.
+    server answers knocks. `slots`: how many knocks a minute it takes. `services`: those the server last told of.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Perimeter:
     gate_secret: bytes = field(repr=False)
     source: str = SEEN
     answers: bool = True
+    slots: int = USUAL_SLOTS
     services: tuple[KnownService, ...] = ()
 
     @property

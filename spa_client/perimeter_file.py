@@ -5,25 +5,28 @@ It must not know where the file is, except to name it in an error.
 
 from __future__ import annotations
 
-import json
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from spa_client.errors import BadConfiguration
-from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
+from spa_client.perimeter import LOCAL, SEEN, USUAL_SLOTS, KnownService, Perimeter
 from spa_protocol.invite import MAX_HOSTS, is_host
 from spa_protocol.names import is_label, is_service_name
+from spa_protocol.tag import MAX_SLOTS
 from spa_protocol.text import BadText, TextKind, decode_key
 
 _HEAD = """\
 # Written by spa-client. Nothing here is secret: the secrets are in the files beside this one.
 # source: "seen" opens for the address the server sees; "local" signs this computer's own; or give an address.
+# slots: the server's setting of that name; the knocks it takes from this device in a minute.
 """
 
 
 def perimeter_text(perimeter: Perimeter) -> str:
     """The file's text. A JSON string is a TOML string too, for the printable ASCII that stands here."""
+    import json
+
     lines = [
         f"hosts = {json.dumps(list(perimeter.hosts))}",
         f"knock_port = {perimeter.knock_port}",
@@ -31,6 +34,7 @@ def perimeter_text(perimeter: Perimeter) -> str:
         f"label = {json.dumps(perimeter.label)}",
         f"source = {json.dumps(perimeter.source)}",
         f"answers = {json.dumps(perimeter.answers)}",
+        f"slots = {perimeter.slots}",
     ]
     for service in perimeter.services:
         lines += [
@@ -73,6 +77,7 @@ def parse_perimeter(text: str, path: Path, name: str, seed: bytes, gate_secret: 
         gate_secret=gate_secret,
         source=_source(reader),
         answers=reader.value("answers", bool, True),
+        slots=_slots(reader),
         services=_services(reader),
     )
 
@@ -85,6 +90,13 @@ def _source(reader: _Reader) -> str:
         except ValueError:
             raise reader.wrong("source", '"seen", "local" or an IP address') from None
     return source
+
+
+def _slots(reader: _Reader) -> int:
+    slots = int(reader.value("slots", int, USUAL_SLOTS))
+    if not 1 <= slots <= MAX_SLOTS:
+        raise reader.wrong("slots", f"a number from 1 to {MAX_SLOTS}")
+    return slots
 
 
 def _services(reader: _Reader) -> tuple[KnownService, ...]:

@@ -11,6 +11,7 @@ from spa_client.errors import ClockWrong, Refused
 from spa_protocol.answer import Answer
 from spa_protocol.body import Address
 from spa_protocol.refusal import Refusal
+from spa_protocol.tag import TagKind
 
 _SET_CLOCK = {"darwin": "sudo sntp -sS time.apple.com", "win32": "w32tm /resync"}
 
@@ -19,17 +20,24 @@ def refused(perimeter: str, answer: Answer, refusal: Refusal, asked_ms: int, loc
     """The error for a refusal. `asked_ms`: this computer's clock when it asked; `local`: its address."""
     if refusal in (Refusal.STALE, Refusal.EARLY):
         skew_ms = asked_ms - answer.time_ms
-        side = "behind" if skew_ms < 0 else "ahead of"
-        command = _SET_CLOCK.get(sys.platform, "timedatectl set-ntp true")
-        sentence = f"this computer's clock is {abs(skew_ms) / 1000:.0f} s {side} the server's; set it ({command})"
-        return ClockWrong(sentence, refusal, skew_ms)
+        return ClockWrong(f"this computer's clock is {skew_sentence(skew_ms)}", refusal, skew_ms)
     if refusal is Refusal.SOURCE_NOT_SIGNED:
         reason = _unsigned(answer, local)
     elif refusal is Refusal.CLOCK_ONLY:
         reason = "it answers, but none of this minute's knocks reached it; knock again in the next minute"
+    elif refusal is Refusal.BEFORE_START:
+        wait_s = (TagKind.KNOCK.ends_ms(TagKind.KNOCK.window(asked_ms)) - asked_ms) / 1000
+        reason = f"it has just started after a boot; knock again in {wait_s:.0f} s"
     else:
         reason = refusal.sentence(answer.about)
     return Refused(f"{perimeter} refused: {reason}", refusal, answer.about)
+
+
+def skew_sentence(skew_ms: int) -> str:
+    """How wrong the clock is, and the command that sets it. `skew_ms`: this clock minus the server's."""
+    side = "behind" if skew_ms < 0 else "ahead of"
+    command = _SET_CLOCK.get(sys.platform, "timedatectl set-ntp true")
+    return f"{abs(skew_ms) / 1000:.0f} s {side} the server's; set it ({command})"
 
 
 def _unsigned(answer: Answer, local: Address) -> str:

@@ -54,7 +54,9 @@ class _Relay:
         self._early: list[int] = []
 
     def __enter__(self) -> _Relay:
-        self._before = {number: signal.signal(number, self._arrived) for number in _relayed()}
+        # What is ignored, as under nohup, stays ignored; the command inherits that.
+        wanted = [number for number in _relayed() if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._arrived) for number in wanted}
         return self
 
     def __exit__(self, *exc: object) -> None:

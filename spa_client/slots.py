@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from spa_client.errors import SlotsUsedUp
+from spa_client.perimeter import USUAL_SLOTS
 from spa_protocol.tag import TagKind
 
-SLOTS = 16
-"""Slots the client uses in each window; what a server arms unless it is told otherwise."""
 _KEPT_WINDOWS = 10
 """Markers are kept for this many windows, so that a clock set back a little does not use a tag again."""
 
@@ -24,7 +22,7 @@ _KEPT_WINDOWS = 10
 class SlotBook:
     """The claims on slots of one perimeter. `folder` is made when it is first needed; `None` keeps no claims."""
 
-    def __init__(self, folder: Path | None, slots: int = SLOTS) -> None:
+    def __init__(self, folder: Path | None, slots: int = USUAL_SLOTS) -> None:
         self._folder = folder
         self._slots = slots
 
@@ -35,16 +33,16 @@ class SlotBook:
         """
         window = TagKind.KNOCK.window(now_ms)
         if self._folder is None:
-            return secrets.randbelow(self._slots)
+            return _random_below(self._slots)
         try:
             taken = self._taken(self._folder, window)
             free = [slot for slot in range(self._slots) if slot not in taken]
-            secrets.SystemRandom().shuffle(free)
-            for slot in free:
+            while free:
+                slot = free.pop(_random_below(len(free)))
                 if self._mark(self._folder, window, slot):
                     return slot
         except OSError:
-            return secrets.randbelow(self._slots)
+            return _random_below(self._slots)
         wait_s = (TagKind.KNOCK.ends_ms(window) - now_ms) / 1000
         raise SlotsUsedUp(
             f"all {self._slots} knocks of this minute have been used; the next minute begins in {wait_s:.0f} s", wait_s
@@ -76,3 +74,8 @@ class SlotBook:
         except FileExistsError:
             return False
         return True
+
+
+def _random_below(limit: int) -> int:
+    """As secrets.randbelow, whose module takes as long to load as the whole knock; the bias is beneath notice."""
+    return int.from_bytes(os.urandom(8), "big") % limit

@@ -4,8 +4,7 @@
     FOLDER/NAME/device.key          the device's signing seed, as text (mode 0600)
     FOLDER/NAME/gate.secret         the gate secret, as text (mode 0600)
     FOLDER/.joining-INVITE/         the same for a join whose answer has not come yet (see `joining`)
-    STATE/NAME/slots/               which slots were used (see `slots`)
-    STATE/NAME/signed-source        addresses that may be signed (see `signed_source`)
+    STATE/NAME/                     what may be lost (see `memory`): used slots, addresses that may be signed
 
 FOLDER is the platform's configuration folder, STATE its state folder; the variable SPA_CLIENT_FOLDER replaces FOLDER,
 and STATE is then FOLDER/.state. It must not know of sockets.
@@ -15,15 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from spa_client.errors import BadConfiguration
-from spa_client.perimeter import Perimeter, is_perimeter_name
+from spa_client.memory import Memory
+from spa_client.perimeter import USUAL_SLOTS, Perimeter, is_perimeter_name
 from spa_client.perimeter_file import parse_perimeter, perimeter_text
 from spa_client.secret_file import make_folder, read_file, read_secret, sync_folder, write_file
-from spa_client.signed_source import SignedSources
-from spa_client.slots import SlotBook
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 
 FOLDER_VARIABLE = "SPA_CLIENT_FOLDER"
@@ -93,7 +90,7 @@ class Store:
         write_file(folder / PERIMETER_FILE, perimeter_text(perimeter))
         target = self.folder / perimeter.name
         if target.exists():
-            replaced = self.folder / f".replaced-{secrets.token_hex(8)}"
+            replaced = self.folder / f".replaced-{os.urandom(8).hex()}"
             target.rename(replaced)
             folder.rename(target)
             _remove_tree(replaced)
@@ -106,18 +103,14 @@ class Store:
         """Forget a perimeter, its key included. Raises BadConfiguration and OSError."""
         folder = self.path(name)
         # The rename makes it one step: half a perimeter is never left under its name.
-        doomed = self.folder / f".removed-{secrets.token_hex(8)}"
+        doomed = self.folder / f".removed-{os.urandom(8).hex()}"
         folder.rename(doomed)
         _remove_tree(doomed)
         self._forget_state(name)
 
-    def slots(self, name: str) -> SlotBook:
-        """The claims on slots of a perimeter."""
-        return SlotBook(self._state / name / "slots")
-
-    def signed_sources(self, name: str) -> SignedSources:
-        """The addresses that may be signed for a perimeter unasked."""
-        return SignedSources(self._state / name / "signed-source")
+    def memory(self, name: str, slots: int = USUAL_SLOTS) -> Memory:
+        """What is remembered of knocks at a perimeter, which takes so many a minute."""
+        return Memory.kept_in(self._state / name, slots)
 
     def joining_folder(self, digest: str) -> Path:
         """The folder of a join that is under way; it is not made here."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from spa_client.addresses import tcp_sockaddr
 from spa_protocol.body import Address
 
-DEFAULT_WAIT_S = 5.0
 _FIRST_GAP_S = 0.05
 _LONGEST_GAP_S = 0.5
 _IN_PROGRESS = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", 10035)}
@@ -32,7 +31,7 @@ class Waited:
     refused: bool
 
 
-def wait_open(addresses: Sequence[Address], port: int, timeout_s: float = DEFAULT_WAIT_S) -> Waited:
+def wait_open(addresses: Sequence[Address], port: int, timeout_s: float) -> Waited:
     """Try a TCP port of every address until one accepts or the time is up. The connection is closed again at once."""
     end_s = time.monotonic() + timeout_s
     gap_s, next_s = _FIRST_GAP_S, time.monotonic()

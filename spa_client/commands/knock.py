@@ -8,7 +8,6 @@ from spa_client.commands import EXIT_CODES
 from spa_client.knocking import DEFAULT_TIMEOUT_S, Opened, OpenService, Request
 from spa_client.opening import Wait, knock_once, knock_until_open
 from spa_client.storage import Store
-from spa_client.waiting import DEFAULT_WAIT_S
 
 
 @click.command(
@@ -59,10 +58,10 @@ def command(
     perimeter = store.load(name)
     request = Request(services, lease_s or 0, source, timeout_s)
     if wait or port:
-        opened = knock_until_open(store, perimeter, request, Wait(port or 0, always=True, timeout_s=DEFAULT_WAIT_S))
+        opened = knock_until_open(store, perimeter, request, Wait(port or 0, always=True))
     else:
         opened = knock_once(store, perimeter, request)
-    for warning in opened.warnings:
+    for warning in () if quiet else opened.warnings:
         click.echo(f"spa-client: warning: {warning}", err=True)
     if as_json:
         click.echo(_json(opened))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.errors import BadUsage
 from spa_client.storage import Store
 
 
@@ -23,7 +24,16 @@ def command(name: str, yes: bool) -> None:
     """
     store = Store.default()
     store.path(name)
-    if not yes:
-        click.confirm(f"Delete the key of {name}?", abort=True, err=True)
+    if not yes and not _agreed(name):
+        raise BadUsage("nothing was removed: answer y, or give --yes")
     store.remove(name)
     click.echo(f"removed: {name}")
+
+
+def _agreed(name: str) -> bool:
+    try:
+        return click.confirm(f"Delete the key of {name}?", err=True)
+    except click.Abort:
+        # The input ended, or Ctrl-C; the prompt's line is still open.
+        click.echo(err=True)
+        return False

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from types import TracebackType
 
@@ -66,8 +66,9 @@ class Behaviour:
     `silent`: verify, and say nothing. `drop_first`: how many datagrams of each family to lose. `clock_ms`: how far its
     clock is from this computer's. `refuse`: a refusal for every knock. `about`: what it concerns. `needs_signed`:
     refuse what names no source. `seen`: the source address to claim. `copies`: how often an answer is sent. `delay_s`:
-    before each answer, by family. `distort`: what is sent in place of the answers so far; its arguments are the answer's datagram and the
-    request's. `identity_seed`: who signs the answers. `garbage`: random datagrams before each answer.
+    before each answer, by family. `distort`: what is sent in place of the answer; its arguments are the answer and the
+    request. `identity_seed`: who signs the answers. `garbage`: random datagrams before each answer.
+    `lose_answers`: how many answers to lose on the way.
     """
 
     silent: bool = False
@@ -83,7 +84,7 @@ class Behaviour:
     identity_seed: bytes | None = None
     garbage: int = 0
     services: tuple[AnsweredService, ...] = (WEB,)
-    enrol_silently: int = 0
+    lose_answers: int = 0
 
 
 class Gatekeeper:
@@ -94,6 +95,7 @@ class Gatekeeper:
         self.behaviour = Behaviour()
         self.requests: list[Seen] = []
         self.not_admitted = 0
+        self.badly_signed = 0
         self.invites: list[KnownInvite] = []
         self.devices: list[KnownDevice] = []
         self._spent: set[bytes] = set()
@@ -163,6 +165,9 @@ class Gatekeeper:
         answer = self._handle(datagram, ip_address(sender[0]), sender[1])
         if answer is None or self.behaviour.silent:
             return
+        if self.behaviour.lose_answers:
+            self.behaviour.lose_answers -= 1
+            return
         time.sleep(self.behaviour.delay_s.get(family, 0))
         for _ in range(self.behaviour.garbage):
             listening.sendto(secrets.token_bytes(512), sender)
@@ -199,10 +204,12 @@ class Gatekeeper:
 
     def _knock(
         self, datagram: bytes, keys: ChannelKeys, device: KnownDevice, kind: TagKind, source: Address, port: int
-    ) -> bytes:
+    ) -> bytes | None:
         opened = unseal(datagram, keys.request_seal)
         assert opened is not None
-        assert opened.is_signed_by(device.public, Domain.KNOCK, self.identity)
+        if not opened.is_signed_by(device.public, Domain.KNOCK, self.identity):
+            self.badly_signed += 1
+            return None
         assert body_head(opened.body)[1] == MessageType.KNOCK.value
         knock = Knock.parse(opened.body)
         self.requests.append(Seen(knock, kind, source, time.monotonic()))
@@ -227,7 +234,7 @@ class Gatekeeper:
         refusal = self._clock_refusal(enrolment.time_ms, kind)
         if refusal is None and known.used_by not in (b"", enrolment.device_key):
             refusal = Refusal.INVITE_USED
-        elif refusal is None and known.invite.expires_s * 1000 < self._now_ms():
+        elif refusal is None and not known.used_by and known.invite.expires_s * 1000 < self._now_ms():
             refusal = Refusal.INVITE_EXPIRED
         elif refusal is None and not known.used_by:
             known.used_by = enrolment.device_key
@@ -241,9 +248,7 @@ class Gatekeeper:
             )
             assert gate_secret is not None
             self.devices.append(KnownDevice(enrolment.device_key, gate_secret))
-        services = (
-            () if refusal else tuple(AnsweredService(each.name, 0, *_rest(each)) for each in self.behaviour.services)
-        )
+        services = () if refusal else tuple(replace(each, left_s=0) for each in self.behaviour.services)
         return self._answer(datagram, keys, refusal, "alice-laptop", services, source, port)
 
     def _clock_refusal(self, time_ms: int, kind: TagKind) -> Refusal | None:
@@ -270,10 +275,6 @@ class Gatekeeper:
             request_head=datagram[:HEAD_SIZE],
             nonce=secrets.token_bytes(24),
         )
-
-
-def _rest(service: AnsweredService) -> tuple[int, int, bool]:
-    return service.tcp_port, service.udp_port, service.needs_signed_source
 
 
 def _bind(families: tuple[int, ...]) -> tuple[dict[int, socket.socket], int]:
