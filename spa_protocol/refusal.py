@@ -41,6 +41,7 @@ class Refusal(Enum):
     INVITE_USED = 21, "the invite was already used, by another key; ask for a new one"
     INVITE_EXPIRED = 22, "the invite has expired; ask for a new one"
     ENROLMENT_REFUSED = 23, "the server could not enrol this device: {about}"
+    SERVICE_FAMILY = 24, "service {about} has no address of this IP family; knock over the other one"
 
     def __init__(self, code: int, template: str) -> None:
         self.code = code

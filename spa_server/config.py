@@ -202,11 +202,12 @@ roles = ["admin"]
 # What becomes of open connections when the lease ends: "cut" or "keep".
 #on_expiry = "cut"
 
-# The addresses at which the service is reached, where they differ from the one that was knocked at.
+# The addresses at which the service is reached, where they differ from the one that was knocked at. Its ports are then
+# closed at these and at this host's own; without hosts, at every address that this host forwards to, too.
 #hosts = ["192.0.2.10", "2001:db8::10"]
 
-# An inner host to which leased connections are redirected; a list for one target a family. Not together with hosts,
-# and only for a single port of a protocol.
+# An inner host to which leased connections are redirected; a list for one target a family. Only for a single port of a
+# protocol.
 #forward_to = "10.0.0.5:443"
 
 # With forward_to: whether the inner host sees this host's address as the source instead of the client's.

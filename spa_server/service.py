@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 Address = IPv4Address | IPv6Address
 
 MAX_PORTS = 256
 """Most ports, TCP and UDP together, that one service may name: each is a set element of its own in every lease."""
+MAX_LEASED = 1024
+"""Most pairs of a host and a port in one service: a lease on it is that many elements, set in one transaction."""
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
+_CLASS_E = IPv4Network("240.0.0.0/4")
 
 
 class SourcePolicy(StrEnum):
@@ -72,9 +76,23 @@ class Service:
     forward_to: tuple[ForwardTarget, ...] = ()
     masquerade: bool = False
 
+    def reaches(self, version: int) -> bool:
+        """Whether the service is to be had over IP version 4 or 6: its hosts and inner hosts say so, where it has any."""
+        places = (self.hosts, tuple(target.address for target in self.forward_to))
+        return all(any(address.version == version for address in group) for group in places if group)
+
     def ports(self) -> Iterator[tuple[str, int]]:
         """Every (protocol, port) of the service, protocol being "tcp" or "udp"."""
         for protocol, ranges in (("tcp", self.tcp), ("udp", self.udp)):
             for ports in ranges:
                 for port in range(ports.first, ports.last + 1):
                     yield protocol, port
+
+
+def is_unicast(address: Address) -> bool:
+    """Whether it can be one host's: not unspecified, multicast, broadcast or reserved, nor IPv4 dressed as IPv6."""
+    if address.is_unspecified or address.is_multicast:
+        return False
+    if isinstance(address, IPv4Address):
+        return address not in _THIS_NETWORK and address not in _CLASS_E
+    return address.ipv4_mapped is None

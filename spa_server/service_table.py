@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from spa_protocol.names import is_role, is_service_name
 from spa_server.addresses import host, target
-from spa_server.service import MAX_PORTS, ForwardTarget, OnExpiry, PortRange, Service, SourcePolicy
+from spa_server.service import MAX_LEASED, MAX_PORTS, ForwardTarget, OnExpiry, PortRange, Service, SourcePolicy
 from spa_server.toml_table import Bad, Problem, Table, choice, flag, say, text, under, whole
 
 MAX_SERVICES = 64
@@ -116,14 +116,14 @@ def _check_service(service: Service, table: Table) -> None:
     if sum(count.values()) > MAX_PORTS:
         key = max(count, key=lambda protocol: count[protocol])
         table.note(key, f"at most {MAX_PORTS} in one service", said=f"{sum(count.values())} ports")
+    if sum(count.values()) * max(1, len(service.hosts)) > MAX_LEASED:
+        table.note("hosts", f"at most {MAX_LEASED} pairs of a host and a port", said=f"{len(service.hosts)} hosts")
     if service.lease_s > service.max_lease_s:
         if table.given("lease_s"):
             table.note("lease_s", f"at most max_lease_s, {service.max_lease_s}")
         else:
             table.note("max_lease_s", f"at least lease_s, {service.lease_s}")
     if service.forward_to:
-        if service.hosts:
-            table.note("hosts", "nothing beside forward_to: such a service is reached at this host")
         for protocol, ports in count.items():
             if ports > 1:
                 said = f"{ports} ports"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
-from spa_server.service import Address, Service, SourcePolicy
+from spa_server.service import Address, Service, SourcePolicy, is_unicast
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,11 @@ def _source(named: Address | None, path: Path, chosen: tuple[Service, ...]) -> A
     source = path.source if named is None else named
     if source.version != path.destination.version:
         return Refused(Refusal.SOURCE_FAMILY, str(source))
-    if source.is_multicast or source.is_unspecified or str(source) == "255.255.255.255":
+    if not is_unicast(source):
         return Refused(Refusal.SOURCE_UNUSABLE, str(source))
     for service in chosen:
-        if service.hosts and not any(host.version == source.version for host in service.hosts):
-            return Refused(Refusal.SOURCE_FAMILY, str(source))
+        if not service.reaches(source.version):
+            return Refused(Refusal.SERVICE_FAMILY, service.name)
     return source
 
 

@@ -12,7 +12,6 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
 
 from spa_server.enforce.leases import Grant, NotReachable, destinations, open_leases
 from spa_server.enforce.netlink import KernelError
@@ -31,13 +30,10 @@ from spa_server.enforce.requests import (
     unpack_request,
 )
 from spa_server.enforce.tags import arm, disarm
-from spa_server.service import Address, Service
+from spa_server.service import Service, is_unicast
 
 LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000 + 60_000
 """Day-long windows, a day of clock skew on either side, and something for being armed a little early."""
-
-THIS_NETWORK = IPv4Network("0.0.0.0/8")
-CLASS_E = IPv4Network("240.0.0.0/4")
 
 _label = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _log = logging.getLogger(__name__)
@@ -121,12 +117,3 @@ def _grant(request: Open, wanted: Wanted, services: Sequence[Service]) -> Grant:
         raise NotAllowed(f"{wanted.seconds} s of service {service.name}, which allows {service.max_lease_s}")
     destinations(service, request.source, request.destination)
     return Grant(service, request.source, request.destination, wanted.seconds, request.label)
-
-
-def is_unicast(address: Address) -> bool:
-    """Whether it can be one host's: not unspecified, multicast, broadcast or reserved, nor IPv4 dressed as IPv6."""
-    if address.is_unspecified or address.is_multicast:
-        return False
-    if isinstance(address, IPv4Address):
-        return address not in THIS_NETWORK and address not in CLASS_E
-    return address.ipv4_mapped is None

@@ -57,9 +57,12 @@ class _Tuple:
 
 
 def destinations(service: Service, source: Address, destination: Address) -> tuple[Address, ...]:
-    """Where a lease on the service leads from `source`: its hosts of that family, else where the knock came to."""
+    """Where a lease on the service leads from `source`: its hosts of that family, else where the knock came to.
+
+    Raises NotReachable where the service has no host, or no host to forward to, in that family.
+    """
     found = tuple(host for host in (service.hosts or (destination,)) if host.version == source.version)
-    if not found:
+    if not found or not service.reaches(source.version):
         raise NotReachable(f"service {service.name} has no IPv{source.version} address")
     return found
 
@@ -74,8 +77,10 @@ def open_leases(nft: NftSocket, grants: Sequence[Grant]) -> tuple[int, ...]:
     tuples_of = [tuple(_tuples(grant)) for grant in grants]
     for grant, tuples in zip(grants, tuples_of, strict=True):
         for each in tuples:
-            known = wanted.get(each) or nft.get(each.set_name, each.key)
-            timeout_ms = max(grant.seconds * 1000, _left_ms(known))
+            known = nft.get(each.set_name, each.key)
+            # What is left of a lease from before `max_lease_s` was lowered is cut to it.
+            left_ms = min(known.left_ms, grant.service.max_lease_s * 1000) if known else 0
+            timeout_ms = max(grant.seconds * 1000, left_ms)
             wanted[each] = Element(each.key, timeout_ms, grant.label, grant.service.name)
     nft.commit(_replacing(wanted))
     return tuple(min((wanted[each].timeout_ms for each in tuples), default=0) // 1000 for tuples in tuples_of)
@@ -137,10 +142,6 @@ def _tuple(lease: Lease) -> _Tuple:
 def _tuple_of(source: Address, destination: Address, protocol: str, port: int) -> _Tuple:
     key = key_of(source.packed, destination.packed, bytes([PROTOCOLS[protocol]]), port.to_bytes(2, "big"))
     return _Tuple(SETS[source.version], key)
-
-
-def _left_ms(element: Element | None) -> int:
-    return (element.left_ms or element.timeout_ms) if element else 0
 
 
 def _lease(version: int, element: Element) -> Lease:

@@ -44,11 +44,12 @@ table inet {table} {{
 		flags timeout
 	}}
 
-	# After reassembly (-400), before connection tracking (-200): a flood of datagrams leaves no trace in it.
+	# After reassembly (-400), before connection tracking (-200): a flood of datagrams leaves no trace in it. Knocks that
+	# this host forwards to other servers are not its business.
 	chain knock {{
 		type filter hook prerouting priority raw; policy accept;
 		udp dport {knock_port} udp length {knock_length} @th,64,64 @tags delete @tags {{ @th,64,64 }} counter name knock_admitted accept
-		udp dport {knock_port} counter name knock_dropped drop
+		udp dport {knock_port} fib daddr type {{ local, broadcast, multicast }} counter name knock_dropped drop
 	}}
 
 	# After connection tracking (-200), before destination NAT (-100): it sees the port that the client used, also where
@@ -73,8 +74,12 @@ SERVICE_TEMPLATE = """
 LEASED4 = "ip saddr . ip daddr . meta l4proto . th dport @leases4"
 LEASED6 = "ip6 saddr . ip6 daddr . meta l4proto . th dport @leases6"
 
-KEEP = "\t\tct label 127 ct state established ct direction original counter name {chain}-admitted accept\n"
-"""Sessions may outlive their lease: but only flows that a lease admitted bear the label."""
+KEEP = """\
+		tcp flags & (syn | ack) == syn counter name {chain}-dropped drop
+		ct label 127 ct state established ct direction original counter name {chain}-admitted accept
+"""
+"""Sessions may outlive their lease: but only flows that a lease admitted bear the label, and no new connection may take
+over the tracked entry of an old one with the same ports, which to connection tracking is still established."""
 
 FORWARD_TEMPLATE = """
 	# Leased packets go to the inner host. Earlier than other tables' destination NAT, which is at -100.
@@ -139,14 +144,15 @@ def _service_chain(service: Service) -> str:
 
 
 def _dispatch(services: Sequence[Service]) -> Iterator[str]:
-    """Which packets belong to which service. A port is closed at every address, so that none is forgotten.
+    """Which packets belong to which service.
 
-    Services with hosts of their own come first by those hosts: two may then share a port.
+    The ports of a service without hosts are closed at every address, so that none is forgotten; of one with hosts, at
+    those and at this host's own.
     """
     for service in services:
-        for match in filter(None, (_address_match(service, version) for version in (4, 6))):
-            for port_match in _port_matches(service):
-                yield f"\t\t{match}{port_match} goto {SERVICE_CHAIN}{service.name}\n"
+        for port_match in _port_matches(service):
+            for place in _places(service):
+                yield f"\t\t{port_match}{place} goto {SERVICE_CHAIN}{service.name}\n"
     # What is reached through a service only must not be reached around it, by routing to it directly.
     for service in services:
         for target in service.forward_to:
@@ -156,15 +162,15 @@ def _dispatch(services: Sequence[Service]) -> Iterator[str]:
                     f"\t\t{family} daddr {target.address} {protocol} dport {target.port}"
                     f" goto {SERVICE_CHAIN}{service.name}\n"
                 )
-    for service in services:
-        for port_match in _port_matches(service):
-            yield f"\t\t{port_match} goto {SERVICE_CHAIN}{service.name}\n"
 
 
-def _address_match(service: Service, version: int) -> str:
-    """The service's own hosts of one family, or nothing."""
-    hosts = sorted({host for host in service.hosts if host.version == version}, key=int)
-    return f"{_family(version)} daddr {{ {', '.join(map(str, hosts))} }} " if hosts else ""
+def _places(service: Service) -> Iterator[str]:
+    """Where a service's ports are closed, as matches to follow those of the ports."""
+    yield " fib daddr type { local, broadcast, multicast }" if service.hosts else ""
+    for version in (4, 6):
+        hosts = sorted({host for host in service.hosts if host.version == version}, key=int)
+        if hosts:
+            yield f" {_family(version)} daddr {{ {', '.join(map(str, hosts))} }}"
 
 
 def _port_matches(service: Service) -> Iterator[str]:
@@ -185,7 +191,7 @@ def _forward_rules(service: Service) -> Iterator[str]:
         version = target.address.version
         leased = LEASED4 if version == 4 else LEASED6
         for ports in _port_matches(service):
-            yield f"\t\t{_address_match(service, version)}{ports} {leased} dnat {_family(version)} to {target}\n"
+            yield f"\t\t{ports} {leased} dnat {_family(version)} to {target}\n"
 
 
 def _masquerade_rules(service: Service) -> Iterator[str]:

@@ -25,6 +25,14 @@ class Enrolled:
 
 def enrol(enrolment: Enrolment, invite: Invite, registry: Registry, now_s: int) -> Enrolled | Refused:
     """Redeem the invite for the key that signed the enrolment; the same key again is told the same."""
+    try:
+        return _enrol(enrolment, invite, registry, now_s)
+    except StateError as error:
+        log.error("nobody is enrolled while the state cannot be read and written: %s", error)
+        return Refused(Refusal.NOT_RECORDED)
+
+
+def _enrol(enrolment: Enrolment, invite: Invite, registry: Registry, now_s: int) -> Enrolled | Refused:
     if invite.exchange_key is None:
         return _again(enrolment, invite, registry)
     if now_s >= invite.expires_s:
@@ -48,9 +56,6 @@ def enrol(enrolment: Enrolment, invite: Invite, registry: Registry, now_s: int) 
     except RegistryError as error:
         log.warning("the invite for %s could not be redeemed: %s", invite.label, error)
         return Refused(Refusal.ENROLMENT_REFUSED, str(error))
-    except StateError as error:
-        log.error("nobody is enrolled while the state cannot be written: %s", error)
-        return Refused(Refusal.NOT_RECORDED)
     return Enrolled(device, first=True)
 
 

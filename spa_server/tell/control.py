@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class ControlListener:
             try:
                 if _peer_uid(connection) not in (0, os.geteuid()):
                     return
-                reply = self._answer(_read_line(connection))
+                reply = self._answer(_read_line(connection, PATIENCE_S))
                 connection.sendall(json.dumps(reply).encode() + b"\n")
             except OSError as error:
                 log.debug("a caller on the control socket went away: %s", error)
@@ -109,7 +110,7 @@ def ask(path: Path, name: str) -> dict[str, object]:
             connection.settimeout(ANSWER_S)
             connection.connect(str(path))
             connection.sendall(json.dumps({"ask": name}).encode() + b"\n")
-            reply = json.loads(_read_line(connection, 1 << 20))
+            reply = json.loads(_read_line(connection, ANSWER_S, 1 << 20))
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise
@@ -121,9 +122,12 @@ def ask(path: Path, name: str) -> dict[str, object]:
     return reply
 
 
-def _read_line(connection: socket.socket, most: int = MOST_BYTES) -> bytes:
+def _read_line(connection: socket.socket, patience_s: float, most: int = MOST_BYTES) -> bytes:
+    """What comes up to a line's end; raises TimeoutError when that takes longer than `patience_s` in all."""
     line = bytearray()
+    end_s = time.monotonic() + patience_s
     while not line.endswith(b"\n") and len(line) <= most:
+        connection.settimeout(max(end_s - time.monotonic(), 0.001))
         piece = connection.recv(4096)
         if not piece:
             break

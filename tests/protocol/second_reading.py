@@ -228,7 +228,7 @@ def parse_answer(body: bytes) -> Answer:
     """The answer in a body."""
     fields = Fields(body, 3)
     outcome, time_ms, seen, port = fields.number(1), fields.number(8), fields.address(), fields.number(2)
-    require(outcome <= 23, "outcome")
+    require(outcome <= 24, "outcome")
     about, count = fields.text(), fields.number(1)
     require(re.fullmatch("[\x20-\x7e]{0,63}", about) and count <= 8, "about or count")
     services = tuple(_service(fields) for _ in range(count))

@@ -87,8 +87,8 @@ ROLE = "a role: lower-case letters, digits, '-', first a letter"
         ("forward_to = {}", "service.web.forward_to: a table is not allowed"),
         ('forward_to = ["10.0.0.5:1", "10.0.0.6:1"]', "it takes at most one target a family (IPv4, IPv6)"),
         (
-            'forward_to = "10.0.0.5:1"\nhosts = ["10.0.0.1"]',
-            'service.web.hosts: ["10.0.0.1"] is not allowed; it takes nothing',
+            'hosts = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]\nudp = ["1-250"]',
+            "service.web.hosts: 5 hosts is not allowed; it takes at most 1024 pairs of a host and a port",
         ),
         ('forward_to = "10.0.0.5:1"\nudp = [1, 2]', "service.web.udp: 2 ports is not allowed; it takes a single port"),
     ],

@@ -53,9 +53,8 @@ def knock(*names: str, lease_s: int = 0, source: Address | str | None = None) ->
 roles = st.frozensets(st.sampled_from(ROLES), min_size=1)
 seconds = st.integers(0, 2**32 - 1) | st.integers(0, 400)
 plain_addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6)
-awkward_addresses = st.sampled_from(
-    [ip_address(text) for text in ("0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "127.0.0.1", "::1")]
-)
+_UNUSABLE = ("0.0.0.0", "255.255.255.255", "240.0.0.1", "0.1.2.3", "224.0.0.1", "::", "ff02::1")
+awkward_addresses = st.sampled_from([ip_address(text) for text in (*_UNUSABLE, "127.0.0.1", "::1")])
 addresses = plain_addresses | awkward_addresses
 paths = st.builds(Path, st.ip_addresses(v=4), st.ip_addresses(v=4)) | st.builds(
     Path, st.ip_addresses(v=6), st.ip_addresses(v=6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from spa_protocol.refusal import Refusal
 from spa_server.decide.decision import Grant, Refused, allowed_services, decide, freshness
 from spa_server.service import Service, SourcePolicy
 from tests.server.decide.asked import UNCONFIGURED, Case, cases, configured_services, good_devices, roles
+
+NOT_A_HOSTS = {ip_address(text) for text in ("255.255.255.255", "240.0.0.1", "0.1.2.3", "224.0.0.1", "ff02::1")}
 
 
 def decided(case: Case) -> Grant | Refused:
@@ -31,6 +34,7 @@ def test_whatever_is_granted_was_allowed_in_every_respect(case: Case) -> None:
     assert grant.source.version == grant.destination.version
     assert not grant.source.is_multicast
     assert not grant.source.is_unspecified
+    assert grant.source not in NOT_A_HOSTS
     for item in grant.services:
         assert item.service in case.services
         assert item.service.roles & case.device.roles
@@ -70,6 +74,9 @@ def test_what_is_refused_is_refused_for_a_reason_that_is_true(case: Case) -> Non
             assert case.knock.source is None
             assert named is not None
             assert named.source is SourcePolicy.SIGNED
+        case Refusal.SERVICE_FAMILY:
+            assert named is not None
+            assert all(host.version != case.path.destination.version for host in named.hosts)
         case reason:
             assert reason in (Refusal.SOURCE_FAMILY, Refusal.SOURCE_UNUSABLE)
             assert decision.about == str(case.knock.source or case.path.source)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
-from spa_server.enforce.leases import Grant, list_leases, open_leases
+from spa_server.enforce.leases import Grant, NotReachable, list_leases, open_leases
 from spa_server.service import OnExpiry
 from tests.lab import Host
-from tests.server.enforce.conftest import FAMILIES, Site, service, target
+from tests.server.enforce.conftest import FAMILIES, KNOCK_PORT, Site, service, target
 
 WEB = service("web", tcp=(8443,), udp=(5353,))
 
@@ -188,6 +190,69 @@ def test_a_session_is_cut_or_kept_when_its_lease_ends(site: Site, version: int, 
         assert not site.alice.reaches_tcp(to, 8443), "a new session"
         for each in (before, before_server, client, server):
             each.close()
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_no_new_connection_takes_over_the_ports_of_a_kept_session(site: Site, version: int) -> None:
+    """To connection tracking a SYN on an established entry is no new flow; the server's reset leaves the entry."""
+    to = site.server.address(version)
+    with site.server.listen_tcp(8443) as listener:
+        site.close_up(service("web", tcp=(8443,), on_expiry=OnExpiry.KEEP))
+        site.let_in(site.alice, version, seconds=1)
+        client = site.alice.connect_tcp(to, 8443)
+        own_port = client.getsockname()[1]
+        server, _ = listener.accept()
+        assert echoes(client, server)
+        _until_no_lease(site)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.close()
+        client.close()
+        with site.alice.new_socket(client.family, socket.SOCK_STREAM) as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind(("", own_port))
+            again.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                again.connect((str(to), 8443))
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_other_networks_stay_reachable_through_a_gateway_where_hosts_are_named(inner_site: Site, version: int) -> None:
+    site, inner = inner_site, inner_site.lab.inner
+    own = (site.server.ipv4, site.server.ipv6)
+    targets = (target(str(inner.ipv4), 443), target(str(inner.ipv6), 443))
+    site.close_up(service("wiki", tcp=(8443,), hosts=own, forward_to=targets))
+    away = site.stranger.address(version)
+    with site.stranger.listen_tcp(8443), inner.listen_tcp(443), site.server.listen_tcp(8443):
+        assert inner.reaches_tcp(away, 8443), "the inner host's own way out"
+        assert not site.alice.reaches_tcp(site.server.address(version), 8443)
+        site.let_in(site.alice, version)
+        assert site.alice.reaches_tcp(site.server.address(version), 8443)
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_knocks_at_other_servers_are_forwarded(inner_site: Site, version: int) -> None:
+    site = inner_site
+    site.close_up(service("web", tcp=(8443,)))
+    with site.stranger.bind_udp(KNOCK_PORT) as other:
+        assert receives_udp(other, site.lab.inner, site.stranger.address(version), KNOCK_PORT)
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_service_forwarded_in_one_family_is_not_opened_in_the_other(inner_site: Site, version: int) -> None:
+    site, inner = inner_site, inner_site.lab.inner
+    one = (target(str(inner.address(version)), 443),)
+    site.close_up(service("wiki", tcp=(8443,), forward_to=one))
+    site.let_in(site.alice, version)
+    with pytest.raises(NotReachable):
+        site.let_in(site.alice, 10 - version)
+
+
+def test_a_lease_from_before_the_maximum_was_lowered_is_cut_to_it(site: Site) -> None:
+    wide = service("web", tcp=(8443,))
+    site.close_up(wide)
+    site.let_in(site.alice, seconds=300)
+    site.close_up(replace(wide, max_lease_s=10, lease_s=10))
+    assert site.let_in(site.alice, seconds=5) in ((10,), (9,))
 
 
 def test_a_forwarded_session_is_kept_by_its_original_port(inner_site: Site) -> None:

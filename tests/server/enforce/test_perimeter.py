@@ -86,8 +86,8 @@ def test_every_shape_of_service_loads_and_lists_as_itself(inner_site: Site) -> N
         service("both", tcp=(80, 81, 83), udp=(80,), on_expiry=OnExpiry.KEEP),
         service("only-udp", udp=(53,)),
         service("inner", tcp=(22,), hosts=(ip_address("10.9.0.2"), ip_address("fd00:9::2"))),
-        service("shares-its-port", tcp=(22,), hosts=(inner_site.server.ipv4,)),
         service("f", tcp=(7443,), udp=(7443,), forward_to=forwarding, masquerade=True),
+        service("g", tcp=(6443,), hosts=(inner_site.server.ipv4,), forward_to=forwarding[:1]),
     )
     inner_site.close_up(*shapes)
     first = inner_site.ruleset()
