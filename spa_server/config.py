@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from spa_protocol.invite import MAX_HOSTS
-from spa_protocol.tag import MAX_SLOTS
+from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import listen_address, reach_address
 from spa_server.service import MAX_PORTS, Address, Service
 from spa_server.service_table import BLANK, read_services
@@ -27,7 +27,7 @@ DEFAULT_STATE_FOLDER = "/var/lib/spa"
 DEFAULT_CONTROL_SOCKET = "/run/spa/control.sock"
 DEFAULT_USER = "spa"
 DEFAULT_MAX_SKEW_S = 60
-DEFAULT_SLOTS = 16
+DEFAULT_SLOTS = MIN_SLOTS
 
 _LARGEST_FILE = 1 << 20
 _LONGEST_SOCKET_PATH = 107  # sun_path, unix(7), without its final NUL
@@ -123,7 +123,7 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         control_socket=Path(keys.one("control_socket", _path(_LONGEST_SOCKET_PATH), DEFAULT_CONTROL_SOCKET)),
         user=keys.one("user", text(_unprivileged, "the name of a system user other than root"), DEFAULT_USER),
         max_skew_s=keys.one("max_skew_s", whole(1, 600, "seconds"), DEFAULT_MAX_SKEW_S),
-        slots=keys.one("slots", whole(DEFAULT_SLOTS, MAX_SLOTS), DEFAULT_SLOTS),
+        slots=keys.one("slots", whole(MIN_SLOTS, MAX_SLOTS), DEFAULT_SLOTS),
         replies=keys.one("replies", flag, True),
         services=(),
     )
@@ -175,8 +175,8 @@ addresses = [{addresses}]
 # How far, in seconds, a client's clock may be off, either way: 1 to 600. More means more tags held open.
 #max_skew_s = {max_skew_s}
 
-# How many knocks a device may send in one minute: 16, which every client uses, to 64. Each is a one-time tag in the
-# kernel; clients use more than 16 only where their own file says so.
+# How many knocks a device may send in one minute: 16 to 64. Each is a one-time tag in the kernel. Clients learn the
+# number from the server's answers, and use 16 until then.
 #slots = {slots}
 
 # Whether a verified knock is answered. With false clients must try the port to learn whether it opened.

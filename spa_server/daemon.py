@@ -20,14 +20,14 @@ from spa_server.config import ServerConfig
 from spa_server.enforce import firewall, obstacles, perimeter
 from spa_server.listen import sockets
 from spa_server.listen.network import Inherited, NetworkProcess
-from spa_server.remember.identity import read_identity
-from spa_server.remember.store import StateError, open_store
+from spa_server.remember.store import StateError
 from spa_server.tell.control import bind_control, refuse_second_server
 
 log = logging.getLogger("spa.daemon")
 
 CHILD_PATIENCE_S = 5
-FAULT = 7
+BAD_STATE, FAULT = 5, 7
+"""Exit codes, as the command line documents them."""
 
 
 def run(config: ServerConfig) -> int:
@@ -36,14 +36,8 @@ def run(config: ServerConfig) -> int:
     Raises what keeps it from starting: StateError, NoSuchUser, PortTaken, AlreadyRunning, or an error of the perimeter.
     """
     refuse_second_server(config.control_socket)
-    # Before anything that can fail: a server that cannot start must not leave its ports open.
-    warnings = perimeter.apply(config.knock_port, config.services)
-    for warning in (*warnings, *obstacles.foreign_obstacles(config.knock_port, config.services)):
-        log.warning("%s", warning)
+    knock_sockets = _close_ports_and_bind(config)
     account = privilege.find_user(config.user)
-    read_identity(config.state_folder)
-    open_store(config.state_folder).close()
-    knock_sockets = sockets.bind_knock_sockets(config.listen, config.knock_port)
     control_socket = bind_control(config.control_socket)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
@@ -57,6 +51,24 @@ def run(config: ServerConfig) -> int:
     return _firewall_process(config, ours, child)
 
 
+def _close_ports_and_bind(config: ServerConfig) -> list[socket.socket]:
+    """Put the perimeter up before anything that can fail: a server that cannot start must not leave its ports open.
+
+    With one exception: where another program has the knock port and a perimeter stands, that may be a second server's,
+    whose ports this one's rules would open.
+    """
+    try:
+        knock_sockets = sockets.bind_knock_sockets(config.listen, config.knock_port)
+    except sockets.PortTaken:
+        if not perimeter.standing():
+            perimeter.apply(config.knock_port, config.services)
+        raise
+    warnings = perimeter.apply(config.knock_port, config.services)
+    for warning in (*warnings, *obstacles.foreign_obstacles(config.knock_port, config.services)):
+        log.warning("%s", warning)
+    return knock_sockets
+
+
 def _network_process(
     config: ServerConfig, inherited: Inherited, account: pwd.struct_passwd, parent_pid: int
 ) -> NoReturn:
@@ -68,6 +80,7 @@ def _network_process(
         code = 0
     except StateError as error:
         log.error("%s", error)
+        code = BAD_STATE
     except BaseException:
         log.exception("the network process failed")
     finally:
@@ -86,33 +99,29 @@ def _firewall_process(config: ServerConfig, channel: socket.socket, child: int) 
         # The child sees the end of the channel; serving ends when it has closed its own.
         with contextlib.suppress(OSError):
             channel.shutdown(socket.SHUT_WR)
+        signal.alarm(CHILD_PATIENCE_S)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    signal.signal(signal.SIGALRM, _give_up)
     try:
         privilege.keep_only_net_admin()
         firewall.serve(channel, config.services)
     finally:
         channel.close()
-    code = _reap(child)
+    # The child ends when its channel does.
+    signal.alarm(CHILD_PATIENCE_S)
+    _, status = os.waitpid(child, 0)
+    signal.alarm(0)
+    code = os.waitstatus_to_exitcode(status)
     if stopping or code == 0:
         log.info("the firewall process ends")
         return 0
     log.error("the network process ended with status %d; the perimeter stays closed", code)
-    return FAULT
+    return BAD_STATE if code == BAD_STATE else FAULT
 
 
-def _reap(child: int) -> int:
-    """Wait for the child, which ends when its channel does; kill it if it does not."""
-    signal.signal(signal.SIGALRM, lambda *_: _kill(child))
-    signal.alarm(CHILD_PATIENCE_S)
-    _, status = os.waitpid(child, 0)
-    signal.alarm(0)
-    return os.waitstatus_to_exitcode(status)
-
-
-def _kill(child: int) -> None:
-    # Without CAP_KILL another user's process cannot be signalled; it then dies of its parent-death signal.
-    with contextlib.suppress(PermissionError, ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
+def _give_up(*_: object) -> None:
+    """End although the child does not: the kernel then kills it (`privilege.become_unprivileged`)."""
+    log.error("the network process does not end; killing it")
     os._exit(FAULT)

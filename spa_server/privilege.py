@@ -6,9 +6,13 @@ nothing else. Neither can gain any by running a program (no_new_privs). Sources:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 CAP_NET_ADMIN = 12
 
@@ -41,6 +45,29 @@ def find_user(name: str) -> pwd.struct_passwd:
     return account
 
 
+@contextlib.contextmanager
+def acting_as_owner_of(folder: Path) -> Iterator[None]:
+    """As root, be the folder's owner for the time of the block; as anyone else, or where there is no folder, stay.
+
+    Root must not follow what an unprivileged process may have put into a folder of its own: links, and the journals of
+    a database, which name further files to delete.
+    """
+    owner = folder.lstat() if os.geteuid() == 0 and os.path.lexists(folder) else None
+    if owner is None or owner.st_uid == 0:
+        yield
+        return
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
 def become_unprivileged(account: pwd.struct_passwd, parent_pid: int) -> None:
     """Become that user with no group but its own and no capability, and die when the parent does.
 
@@ -52,8 +79,8 @@ def become_unprivileged(account: pwd.struct_passwd, parent_pid: int) -> None:
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     _set_capabilities(0)
     _finish()
-    # Only now: a change of user clears it (prctl(2)).
-    _prctl(_PR_SET_PDEATHSIG, 15)
+    # Only now: a change of user clears it (prctl(2)). SIGKILL, so that it also ends a process that is stopped or stuck.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         raise ProcessLookupError("the firewall process ended during start")
 

@@ -77,7 +77,7 @@ class Service:
     masquerade: bool = False
 
     def reaches(self, version: int) -> bool:
-        """Whether the service is to be had over IP version 4 or 6: its hosts and inner hosts say so, where it has any."""
+        """Whether the service is to be had over IP version 4 or 6: its hosts and inner hosts, if any, say so."""
         places = (self.hosts, tuple(target.address for target in self.forward_to))
         return all(any(address.version == version for address in group) for group in places if group)
 

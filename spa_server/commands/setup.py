@@ -16,7 +16,7 @@ from spa_protocol.keys import KEY_SIZE
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.state import config_option, json_option
 from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_STATE_FOLDER, DEFAULT_USER, load, template
-from spa_server.privilege import NoSuchUser, find_user
+from spa_server.privilege import NoSuchUser, acting_as_owner_of, find_user
 from spa_server.remember.fence import mark_new, read_boot_id
 from spa_server.remember.identity import ServerIdentity, create_identity
 from spa_server.remember.store import open_store
@@ -49,12 +49,11 @@ def init(
         _refuse_to_overwrite(config_path, state_folder)
         text = _template(addresses or (socket.getfqdn(),), state_folder, control_socket, user)
         account = _find_or_make_user(user)
-        state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(state_folder, account.pw_uid, account.pw_gid)
-        state_folder.chmod(0o700)
-        with open_store(state_folder, create=True) as store:
-            mark_new(store, read_boot_id())
-        identity = create_identity(state_folder, os.urandom(KEY_SIZE))
+        _make_folder(state_folder, account)
+        with acting_as_owner_of(state_folder):
+            with open_store(state_folder, create=True) as store:
+                mark_new(store, read_boot_id())
+            identity = create_identity(state_folder, os.urandom(KEY_SIZE))
         config_path.parent.mkdir(parents=True, exist_ok=True)
         with config_path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -66,6 +65,15 @@ def _refuse_to_overwrite(config_path: Path, state_folder: Path) -> None:
     for path in (config_path, state_folder / "state.sqlite3", state_folder / "server.key"):
         if path.exists():
             raise Stop(Exit.REFUSED, f"{path} exists already and is not overwritten; move it away to start anew")
+
+
+def _make_folder(folder: Path, account: pwd.struct_passwd) -> None:
+    """A folder of the user's own. One that is there is taken only when it is empty: its files are not ours to give."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise Stop(Exit.REFUSED, f"{folder} is there already and not empty; choose another with --state-folder")
+    os.chown(folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    folder.chmod(0o700)
 
 
 def _template(addresses: tuple[str, ...], state_folder: Path, control_socket: Path, user: str) -> str:
@@ -82,7 +90,7 @@ def _find_or_make_user(name: str) -> pwd.struct_passwd:
         useradd = shutil.which("useradd")
         if useradd is None or name == "root":
             raise
-        done = subprocess.run(  # noqa: S603 - a fixed program; the name was checked as a user's
+        done = subprocess.run(  # noqa: S603 - a fixed program, and the name stands after --
             [useradd, "--system", "--home-dir", "/", "--no-create-home", "--shell", "/usr/sbin/nologin", "--", name],
             capture_output=True,
             text=True,

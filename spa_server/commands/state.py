@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from spa_server.config import DEFAULT_PATH, ServerConfig, load
+from spa_server.privilege import acting_as_owner_of
 from spa_server.remember.registry import Registry
 from spa_server.remember.store import Store, open_store
 from spa_server.tell.control import NotRunning, ask
@@ -41,9 +42,9 @@ def json_option(command: _Command) -> _Command:
 
 @contextmanager
 def opened_store(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
-    """The configuration and the open state file."""
+    """The configuration and the open state file; within the block the command acts as the owner of the state."""
     config = load(config_path)
-    with open_store(config.state_folder, busy_ms=BUSY_MS) as store:
+    with acting_as_owner_of(config.state_folder), open_store(config.state_folder, busy_ms=BUSY_MS) as store:
         yield config, store
 
 

@@ -72,6 +72,17 @@ class FirewallClient:
         not_after_ms = int((time.monotonic() + self._time_limit_s) * 1000)
         return self._ask(Open(self._next(), not_after_ms, source, destination, label, tuple(wanted))).seconds_left
 
+    def has_ended(self) -> bool:
+        """Whether the other end is closed; to be asked between requests. Throws away answers that came too late."""
+        try:
+            while self._channel.recv(MESSAGE_LARGEST, socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def close(self) -> None:
         """Let the firewall process end."""
         self._channel.close()

@@ -7,6 +7,7 @@ configured seconds; and tags armed for at most three days.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import socket
@@ -29,7 +30,7 @@ from spa_server.enforce.requests import (
     sequence_of,
     unpack_request,
 )
-from spa_server.enforce.tags import arm, disarm
+from spa_server.enforce.tags import arm, disarm, disarm_all
 from spa_server.service import Service, is_unicast
 
 LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000 + 60_000
@@ -56,6 +57,9 @@ def serve(channel: socket.socket, services: Sequence[Service], nft: NftSocket | 
     except (BrokenPipeError, ConnectionResetError):
         _log.info("the network process has ended")
     finally:
+        # A tag left alive would let a datagram through to a port where nobody listens: that draws an ICMP error.
+        with contextlib.suppress(KernelError):
+            disarm_all(nft)
         nft.close()
 
 

@@ -111,8 +111,10 @@ class NftSocket:
     def commit(self, operations: Iterable[Operation]) -> None:
         """Do all operations in their order in one transaction: all of them or, with KernelError, none."""
         bodies = list(self._bodies(operations))
-        if not bodies:
-            return
+        if bodies:
+            self._commit_bodies(bodies)
+
+    def _commit_bodies(self, bodies: list[tuple[int, int, bytes]]) -> None:
         first = self._netlink.sequences(len(bodies) + 2)
         last = first + len(bodies)
         parts = [message(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, first, _nfgenmsg(0, NFNL_SUBSYS_NFTABLES))]
@@ -150,6 +152,10 @@ class NftSocket:
                 return elements
             time.sleep(RESIZE_PAUSE_S)
         raise KernelError(errno.EAGAIN, f"listing set {set_name}")
+
+    def flush(self, set_name: str) -> None:
+        """Delete every element of a set (a DELSETELEM that names none)."""
+        self._commit_bodies([(NFT_MSG_DELSETELEM, 0, self._head(set_name))])
 
     def _dump_once(self, set_name: str) -> tuple[Element, ...]:
         replies = self._netlink.dump(NFT_MSG_GETSETELEM, self._head(set_name), f"listing set {set_name}")

@@ -20,6 +20,11 @@ def arm(nft: NftSocket, tags: Sequence[bytes], timeout_ms: int) -> None:
         nft.commit(Add(TAGS, Element(tag, timeout_ms)) for tag in tags[start : start + TAGS_A_TRANSACTION])
 
 
+def disarm_all(nft: NftSocket) -> None:
+    """Take every tag back."""
+    nft.flush(TAGS)
+
+
 def disarm(nft: NftSocket, tags: Sequence[bytes]) -> None:
     """Take tags back; those used or expired are no error."""
     for start in range(0, len(tags), TAGS_A_TRANSACTION):

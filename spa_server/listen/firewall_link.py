@@ -30,6 +30,10 @@ class FirewallLink:
         """Raises FirewallError."""
         self._client.disarm(list(tags))
 
+    def has_ended(self) -> bool:
+        """Whether the firewall process is gone, or wants this one to end. Throws away an answer that came too late."""
+        return self._client.has_ended()
+
     def open_leases(self, grant: Grant, label: str) -> tuple[int, ...]:
         """Open all of a grant or nothing; seconds left, service by service. Raises GrantFailed."""
         wanted = [Wanted(self._numbers[item.service.name], item.lease_s) for item in grant.services]

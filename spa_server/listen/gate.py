@@ -86,9 +86,9 @@ class Gate:
 
     def rearm(self, now_ms: int, first_window: int = 0) -> None:
         """Arm everything anew, after the clock was stepped: the timeouts in the kernel count from the old time."""
-        armed, self._armed = self._armed, {}
-        for tags in armed.values():
+        for tags in self._armed.values():
             self._kernel.disarm(tags)
+        self._armed.clear()
         self.renew(now_ms, first_window)
 
     def set_holders(self, holders: Mapping[HolderId, ChannelKeys], now_ms: int, first_window: int = 0) -> None:

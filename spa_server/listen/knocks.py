@@ -75,6 +75,7 @@ class KnockHandler:
         membership: Membership,
         services: tuple[Service, ...],
         max_skew_ms: int,
+        slots: int,
         replies: bool,
         identity: ServerIdentity,
         used: UsedSlots,
@@ -85,6 +86,7 @@ class KnockHandler:
         self._membership = membership
         self._services = services
         self._max_skew_ms = max_skew_ms
+        self._slots = slots
         self._replies = replies
         self._identity = identity
         self._used = used
@@ -247,6 +249,7 @@ class KnockHandler:
             time_ms=arrival.at.wall_ms,
             seen=arrival.path.source,
             seen_port=arrival.source_port,
+            slots=self._slots,
             about=verdict.about.encode("ascii", "replace").decode()[:MAX_ABOUT],
             services=verdict.services,
         )

@@ -62,7 +62,7 @@ class NetworkProcess:
         registry = Registry(self._store)
         fenced_at_boot_ms = enter_boot(self._store, read_boot_id(), now.boot_ms)
         self._used = UsedSlots(self._store)
-        link = FirewallLink(inherited.channel, config.services)
+        self._link = link = FirewallLink(inherited.channel, config.services)
         max_skew_ms = config.max_skew_s * 1000
         self._membership = Membership(
             registry,
@@ -76,6 +76,7 @@ class NetworkProcess:
             membership=self._membership,
             services=config.services,
             max_skew_ms=max_skew_ms,
+            slots=config.slots,
             replies=config.replies,
             identity=read_identity(config.state_folder),
             used=self._used,
@@ -103,8 +104,7 @@ class NetworkProcess:
             log.info("ready: %d devices and invites, %d tags armed", len(self._membership.holders), self._armed())
             while True:
                 ready = [key.fileobj for key, _ in selector.select(self._sleep_s())]
-                if wake in ready or self._inherited.channel in ready:
-                    # Between requests the firewall process sends nothing, so its channel is readable only at its end.
+                if wake in ready or (self._inherited.channel in ready and self._link.has_ended()):
                     break
                 self._turn(ready)
             with contextlib.suppress(StateError):

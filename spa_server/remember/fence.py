@@ -60,7 +60,7 @@ def mark_new(store: Store, boot_id: str) -> None:
 
 def read_boot_id() -> str:
     """The kernel's name for this boot."""
-    return _BOOT_ID.read_text(encoding="ascii").strip()
+    return _BOOT_ID.read_bytes().decode("ascii").strip()
 
 
 def read_boottime_ms() -> int:

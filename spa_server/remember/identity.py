@@ -27,14 +27,12 @@ class ServerIdentity:
 
 
 def create_identity(folder: Path, seed: bytes) -> ServerIdentity:
-    """Write a new key, owned as the folder is. Raises StateError where there is one already."""
+    """Write a new key. Raises StateError where there is one already."""
     path = folder / FILE_NAME
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(encode(TextKind.SECRET_KEY, seed) + "\n")
-            owner = folder.stat()
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.flush()
             os.fsync(file.fileno())
     except FileExistsError:
@@ -50,7 +48,7 @@ def read_identity(folder: Path) -> ServerIdentity:
     try:
         if path.stat().st_mode & 0o077:
             raise StateError(f"{path} can be read by others: chmod 600 {path}")
-        seed = decode_key(TextKind.SECRET_KEY, path.read_text(encoding="ascii"))
+        seed = decode_key(TextKind.SECRET_KEY, path.read_bytes().decode("ascii"))
     except FileNotFoundError:
         raise StateError(f"{path} does not exist; make the keys and the state with: spa-server init") from None
     except (OSError, UnicodeDecodeError, BadText) as error:

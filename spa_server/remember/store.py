@@ -117,8 +117,8 @@ class Store:
 def open_store(folder: Path, *, create: bool = False, busy_ms: int = BUSY_MS) -> Store:
     """Open the state in `folder`; with `create`, make the file and its tables first if they are not there.
 
-    The folder must exist, have mode 0700 and belong to the calling user; root may open any user's, and what root
-    creates there belongs to that user. Raises StateError.
+    The folder must exist, have mode 0700 and belong to the calling user: root acts as its owner first
+    (`privilege.acting_as_owner_of`). Raises StateError.
     """
     owner = _check_folder(folder)
     path = folder / FILE_NAME
@@ -176,7 +176,7 @@ def _check_folder(folder: Path) -> os.stat_result:
         raise StateError(f"{folder}: {error.strerror}; check the folders above it") from None
     if not stat.S_ISDIR(found.st_mode):
         raise StateError(f"{folder}: not a folder; name a folder in server.state_folder")
-    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+    if found.st_uid != os.geteuid():
         raise StateError(f"{folder}: belongs to user {found.st_uid}; run: chown -R {os.geteuid()} {folder}")
     if stat.S_IMODE(found.st_mode) != 0o700:
         raise StateError(f"{folder}: mode {stat.S_IMODE(found.st_mode):04o} is not private; run: chmod 0700 {folder}")
@@ -184,19 +184,12 @@ def _check_folder(folder: Path) -> os.stat_result:
 
 
 def _check_file(path: Path, folder: os.stat_result, *, create: bool) -> None:
-    """Make the file if asked, and see that it is a plain one of the folder's owner.
-
-    The folder belongs to an unprivileged user and root opens files in it: a link left there must not lead root to
-    another file. SQLite itself opens the log files without following links and, when root, gives them the owner of
-    the main file (os_unix.c, seen in 3.40).
-    """
+    """Make the file if asked, and see that it is a plain one of the folder's owner."""
     if create:
         with suppress(FileExistsError), _os_faults(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.fchmod(handle, 0o600)
-                if os.geteuid() == 0:
-                    os.fchown(handle, folder.st_uid, folder.st_gid)
                 os.fsync(handle)
             finally:
                 os.close(handle)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from spa_server.privilege import acting_as_owner_of
 from spa_server.remember.store import FILE_NAME, StateError, Store, open_store
 from tests.server.remember.conftest import NOBODY
 
@@ -83,14 +86,50 @@ def test_a_link_in_place_of_the_file_is_not_followed(folder: Path, tmp_path: Pat
     assert elsewhere.read_bytes() == b""
 
 
-def test_a_file_of_another_user_than_the_folder_is_refused(folder: Path) -> None:
-    open_store(folder, create=True).close()
-    os.chown(folder, NOBODY, NOBODY)
-    with pytest.raises(StateError, match=f"run: chown {NOBODY}"):
-        open_store(folder)
+def test_a_file_of_another_user_than_the_folder_is_refused(daemon_folder: Path) -> None:
+    with acting_as_owner_of(daemon_folder):
+        open_store(daemon_folder, create=True).close()
+    os.chown(daemon_folder / FILE_NAME, 0, 0)
+    with acting_as_owner_of(daemon_folder), pytest.raises(StateError, match=f"run: chown {NOBODY}"):
+        open_store(daemon_folder)
 
 
-def test_a_folder_of_another_user_is_refused_to_all_but_root(daemon_folder: Path) -> None:
+def test_root_opens_no_state_of_another_user_without_becoming_that_user(daemon_folder: Path) -> None:
+    with pytest.raises(StateError, match=f"belongs to user {NOBODY}"):
+        open_store(daemon_folder, create=True)
+    assert list(daemon_folder.iterdir()) == []
+
+
+def test_acting_as_the_owner_ends_with_the_block(daemon_folder: Path) -> None:
+    groups = os.getgroups()
+    with acting_as_owner_of(daemon_folder):
+        assert (os.geteuid(), os.getegid(), os.getgroups()) == (NOBODY, NOBODY, [NOBODY])
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == (0, 0, groups)
+
+
+def test_a_journal_that_the_daemon_planted_makes_root_delete_nothing(daemon_folder: Path, tmp_path: Path) -> None:
+    """A hot rollback journal may name a super-journal, which SQLite deletes once it has rolled back."""
+    database = daemon_folder / FILE_NAME
+    with acting_as_owner_of(daemon_folder):
+        open_store(daemon_folder, create=True).close()
+        victim = tmp_path / "victim"
+        (daemon_folder / f"{FILE_NAME}-journal").write_bytes(hot_journal(str(victim), database.stat().st_size))
+    victim.write_text("precious")
+    with acting_as_owner_of(daemon_folder), contextlib.suppress(StateError):
+        open_store(daemon_folder).close()
+    assert victim.read_text() == "precious"
+
+
+def hot_journal(super_journal: str, size: int, page: int = 4096) -> bytes:
+    """A rollback journal of no page that names a super-journal (https://www.sqlite.org/fileformat.html, section 3)."""
+    magic = bytes.fromhex("d9d505f920a163d7")
+    head = (magic + struct.pack(">IIIII", 0, 1, size // page, 512, page)).ljust(512, b"\0")
+    name = super_journal.encode()
+    tail = struct.pack(">I", 0x40000000 // page + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    return head + tail
+
+
+def test_a_folder_of_another_user_is_refused(daemon_folder: Path) -> None:
     os.chown(daemon_folder, 0, 0)
     done = subprocess.run(
         [sys.executable, "-c", OPEN_AS_NOBODY, str(daemon_folder)], capture_output=True, text=True, check=True
@@ -180,7 +219,7 @@ def test_only_a_checkpoint_folds_the_log_back(folder: Path, store: Store) -> Non
 
 def test_root_writes_while_an_unprivileged_daemon_has_the_state_open(daemon_folder: Path) -> None:
     folder = daemon_folder
-    with open_store(folder, create=True) as store, store.durable() as connection:
+    with acting_as_owner_of(folder), open_store(folder, create=True) as store, store.durable() as connection:
         connection.execute("INSERT INTO used VALUES (100, 1, 0)")
     daemon = subprocess.Popen(
         [sys.executable, "-c", HOLD_AND_WRITE, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -190,7 +229,11 @@ def test_root_writes_while_an_unprivileged_daemon_has_the_state_open(daemon_fold
     try:
         assert daemon.stdout.readline() == "FIRST\n"
         for n in range(101, 106):
-            with open_store(folder, busy_ms=5000) as store, store.durable() as connection:
+            with (
+                acting_as_owner_of(folder),
+                open_store(folder, busy_ms=5000) as store,
+                store.durable() as connection,
+            ):
                 connection.execute("INSERT INTO used VALUES (?, 1, 0)", (n,))
             daemon.stdin.write(f"{n}\n{n + 100}\n")
             daemon.stdin.flush()
@@ -205,7 +248,11 @@ def test_root_writes_while_an_unprivileged_daemon_has_the_state_open(daemon_fold
 
 
 def test_log_files_that_root_makes_first_belong_to_the_daemon(daemon_folder: Path) -> None:
-    with open_store(daemon_folder, create=True) as store, store.durable() as connection:
+    with (
+        acting_as_owner_of(daemon_folder),
+        open_store(daemon_folder, create=True) as store,
+        store.durable() as connection,
+    ):
         connection.execute("INSERT INTO used VALUES (1, 1, 0)")
         assert {file.stat().st_uid for file in daemon_folder.iterdir()} == {NOBODY}
         assert len(list(daemon_folder.iterdir())) == 3
