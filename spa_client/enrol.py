@@ -18,8 +18,8 @@ from spa_client.addresses import resolve
 from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
 from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
 from spa_client.joining import Joining
-from spa_client.knocking import DEFAULT_TIMEOUT_S, known
-from spa_client.perimeter import Perimeter, is_perimeter_name
+from spa_client.knocking import DEFAULT_TIMEOUT_S
+from spa_client.perimeter import KnownService, Perimeter, is_perimeter_name
 from spa_client.refused import refused
 from spa_client.slots import SlotBook
 from spa_client.storage import Store
@@ -80,8 +80,8 @@ def join(
     granted = _granted(replies, begun, invite, answers, now_ms)
     if granted is not None:
         label = granted.about if is_label(granted.about) else perimeter.label
-        services = tuple(known(service) for service in granted.services)
-        perimeter = replace(perimeter, label=label, services=services, answers=True)
+        services = tuple(map(KnownService.told, granted.services))
+        perimeter = replace(perimeter, label=label, services=services, slots=granted.slots, answers=True)
     store.adopt(begun.folder, perimeter)
     replace(begun, folder=store.path(name)).settle()
     return perimeter

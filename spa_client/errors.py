@@ -42,21 +42,25 @@ class BadUsage(SpaError):
 
 
 class Refused(SpaError):
-    """The server said no. `refusal` is the reason, `about` what it concerns."""
+    """The server said no. `refusal` is the reason, `about` what it concerns.
+
+    `slots`: how many knocks a minute it takes; None where this side refused in its stead.
+    """
 
     exit_code = 3
 
-    def __init__(self, sentence: str, refusal: Refusal, about: str = "") -> None:
+    def __init__(self, sentence: str, refusal: Refusal, about: str = "", slots: int | None = None) -> None:
         super().__init__(sentence)
         self.refusal = refusal
         self.about = about
+        self.slots = slots
 
 
 class ClockWrong(Refused):
     """The server said no because of this computer's clock. `skew_ms`: this clock minus the server's."""
 
-    def __init__(self, sentence: str, refusal: Refusal, skew_ms: int) -> None:
-        super().__init__(sentence, refusal)
+    def __init__(self, sentence: str, refusal: Refusal, skew_ms: int, slots: int | None = None) -> None:
+        super().__init__(sentence, refusal, slots=slots)
         self.skew_ms = skew_ms
 
 

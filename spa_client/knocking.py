@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from spa_client.addresses import Target, resolve
 from spa_client.errors import BadSurroundings, BadUsage, ClockWrong, NoAnswer, Refused
@@ -82,7 +82,7 @@ class Opened:
     """What a knock opened.
 
     `addresses`: the server's, where it is open. `confirmed`: whether the server said so; otherwise a port was seen to
-    open. `warnings`: sentences for the user.
+    open. `warnings`: sentences for the user. `slots`: how many knocks a minute the server takes, if it said so.
     """
 
     perimeter: str
@@ -91,6 +91,7 @@ class Opened:
     openings: tuple[Opening, ...]
     warnings: tuple[str, ...] = ()
     confirmed: bool = True
+    slots: int | None = None
 
     @property
     def left_s(self) -> int:
@@ -105,12 +106,7 @@ class Opened:
     def known_services(self) -> tuple[KnownService, ...]:
         """What the server told about the services."""
         told = {service.name: service for opening in self.openings for service in opening.services}
-        return tuple(known(service) for service in told.values())
-
-
-def known(service: AnsweredService) -> KnownService:
-    """The lasting part of what an answer says of a service."""
-    return KnownService(service.name, service.tcp_port, service.udp_port, service.needs_signed_source)
+        return tuple(map(KnownService.told, told.values()))
 
 
 def knock_perimeter(
@@ -155,13 +151,10 @@ class _Knocker:
 
     def __post_init__(self) -> None:
         self.keys = derive(self.perimeter.gate_secret, Channel.DEVICE)
-        self._source = self.request.source or self.perimeter.source
+        self._source = self.perimeter.source if self.request.source is None else self.request.source
         self._clock_slot = os.urandom(1)[0] % CLOCK_SLOTS
         if self._source not in (SEEN, LOCAL):
-            try:
-                self.fixed_source = ip_address(self._source)
-            except ValueError:
-                raise BadUsage(f"{self._source!r} is not a source: give 'seen', 'local' or an IP address") from None
+            self.fixed_source = _named_source(self._source)
 
     @property
     def server_identity(self) -> bytes:
@@ -207,6 +200,16 @@ class _Knocker:
         return Next.DONE
 
 
+def _named_source(text: str) -> Address:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise BadUsage(f"{text!r} is not a source: give 'seen', 'local' or an IP address") from None
+    if isinstance(address, IPv6Address) and (address.scope_id is not None or address.ipv4_mapped is not None):
+        raise BadUsage(f"{text!r} is not a source: an address has no zone, and an IPv4 address is written as one")
+    return address
+
+
 def _outcome(
     perimeter: Perimeter, request: Request, replies: tuple[Reply, ...], knocker: _Knocker, now_ms: int
 ) -> Opened:
@@ -232,12 +235,14 @@ def _outcome(
 def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker) -> Opened:
     openings: list[Opening] = []
     warnings: list[str] = []
+    slots: int | None = None
     for reply in replies:
         answer = reply.answer
         if answer is None:
             why = f"could not be knocked ({reply.fault})" if reply.fault else "has not answered yet"
             warnings.append(f"{reply.target.address} {why}; connect to the other address")
             continue
+        slots = answer.slots
         if answer.refusal is not None:
             warnings.append(f"{reply.target.address} did not open: {_refused(perimeter, reply).sentence}")
             continue
@@ -255,6 +260,7 @@ def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker)
         tuple(opening.server for opening in openings),
         tuple(openings),
         tuple(warnings),
+        slots=slots,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 
-from spa_client.errors import NeverOpened, NoAnswer
+from spa_client.errors import NeverOpened, NoAnswer, Refused
 from spa_client.knocking import Opened, OpenService, Request, knock_perimeter
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
@@ -32,15 +32,28 @@ class Wait:
 
 
 def knock_once(store: Store, perimeter: Perimeter, request: Request) -> Opened:
-    """Knock, and keep what the server told of its services."""
-    opened = knock_perimeter(perimeter, request, store.memory(perimeter.name, perimeter.slots))
+    """Knock, and keep what the server told of itself."""
+    try:
+        opened = knock_perimeter(perimeter, request, store.memory(perimeter.name, perimeter.slots))
+    except Refused as error:
+        _keep(store, perimeter, replace(perimeter, slots=error.slots or perimeter.slots))
+        raise
+    _keep(store, perimeter, informed(perimeter, opened))
+    return opened
+
+
+def informed(perimeter: Perimeter, opened: Opened) -> Perimeter:
+    """The perimeter with what the server told of its services and slots."""
     told = {service.name: service for service in opened.known_services()}
     merged = {service.name: service for service in perimeter.services} | told
-    if tuple(merged.values()) != perimeter.services:
+    return replace(perimeter, services=tuple(merged.values()), slots=opened.slots or perimeter.slots)
+
+
+def _keep(store: Store, known: Perimeter, told: Perimeter) -> None:
+    if told != known:
         # Only a convenience for the next time.
         with contextlib.suppress(OSError):
-            store.save(replace(perimeter, services=tuple(merged.values())))
-    return opened
+            store.save(told)
 
 
 def knock_until_open(store: Store, perimeter: Perimeter, request: Request, wait: Wait) -> Opened:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from spa_protocol.answer import AnsweredService
 from spa_protocol.keys import public_key
+from spa_protocol.tag import MIN_SLOTS
 from spa_protocol.text import TextKind, encode
 
-USUAL_SLOTS = 16
-"""Slots that a server arms for each device and window unless it is told otherwise."""
+USUAL_SLOTS = MIN_SLOTS
+"""Slots used of each window until the server has said how many it arms."""
 SEEN = "seen"
 """Source: open for the address that the server sees the knock come from."""
 LOCAL = "local"
@@ -35,6 +37,11 @@ class KnownService:
     udp_port: int
     needs_signed_source: bool
 
+    @classmethod
+    def told(cls, service: AnsweredService) -> KnownService:
+        """The lasting part of what an answer says of a service."""
+        return cls(service.name, service.tcp_port, service.udp_port, service.needs_signed_source)
+
 
 @dataclass(frozen=True, slots=True)
 class Perimeter:
@@ -42,7 +49,7 @@ class Perimeter:
 
     `hosts`: names or addresses. `server_identity`: the server's Ed25519 public key. `label`: what the server calls this
     device. `seed` and `gate_secret`: the device's secrets. `source`: SEEN, LOCAL or an address. `answers`: whether the
-    server answers knocks. `slots`: how many knocks a minute it takes. `services`: those the server last told of.
+    server answers knocks. `slots`: how many knocks a minute it takes, as it last said. `services`: those it told of.
     """
 
     name: str

@@ -19,7 +19,7 @@ from spa_protocol.text import BadText, TextKind, decode_key
 _HEAD = """\
 # Written by spa-client. Nothing here is secret: the secrets are in the files beside this one.
 # source: "seen" opens for the address the server sees; "local" signs this computer's own; or give an address.
-# slots: the server's setting of that name; the knocks it takes from this device in a minute.
+# slots: how many knocks the server takes from this device in a minute; its answers set it.
 """
 
 

@@ -20,7 +20,7 @@ def refused(perimeter: str, answer: Answer, refusal: Refusal, asked_ms: int, loc
     """The error for a refusal. `asked_ms`: this computer's clock when it asked; `local`: its address."""
     if refusal in (Refusal.STALE, Refusal.EARLY):
         skew_ms = asked_ms - answer.time_ms
-        return ClockWrong(f"this computer's clock is {skew_sentence(skew_ms)}", refusal, skew_ms)
+        return ClockWrong(f"this computer's clock is {skew_sentence(skew_ms)}", refusal, skew_ms, answer.slots)
     if refusal is Refusal.SOURCE_NOT_SIGNED:
         reason = _unsigned(answer, local)
     elif refusal is Refusal.CLOCK_ONLY:
@@ -30,7 +30,7 @@ def refused(perimeter: str, answer: Answer, refusal: Refusal, asked_ms: int, loc
         reason = f"it has just started after a boot; knock again in {wait_s:.0f} s"
     else:
         reason = refusal.sentence(answer.about)
-    return Refused(f"{perimeter} refused: {reason}", refusal, answer.about)
+    return Refused(f"{perimeter} refused: {reason}", refusal, answer.about, answer.slots)
 
 
 def skew_sentence(skew_ms: int) -> str:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from spa_client.errors import NoAnswer, SlotsUsedUp, SpaError
 from spa_client.knocking import Opened, Request
-from spa_client.opening import knock_once
+from spa_client.opening import informed, knock_once
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 
@@ -34,7 +34,7 @@ class Renewal:
         report: Callable[[SpaError], None] | None = None,
     ) -> None:
         self._store = store
-        self._perimeter = perimeter
+        self._perimeter = informed(perimeter, opened)
         self._request = request
         self._report = report
         self._pause_s = self._half_life_s(opened.left_s)
@@ -58,7 +58,9 @@ class Renewal:
         reported = False
         while not self._stop.wait(self._pause_s):
             try:
-                self._pause_s = self._half_life_s(knock_once(self._store, self._perimeter, self._request).left_s)
+                opened = knock_once(self._store, self._perimeter, self._request)
+                self._perimeter = informed(self._perimeter, opened)
+                self._pause_s = self._half_life_s(opened.left_s)
                 reported = False
             except SlotsUsedUp as used_up:
                 self._pause_s = used_up.wait_s

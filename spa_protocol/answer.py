@@ -10,6 +10,7 @@ from spa_protocol.knock import MAX_SERVICES
 from spa_protocol.names import is_service_name
 from spa_protocol.refusal import GRANTED, Refusal
 from spa_protocol.seal import Domain, answer_tag, seal, unseal
+from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
 
 MAX_ABOUT = 63
 
@@ -34,14 +35,15 @@ class Answer:
     """What the server says.
 
     `refusal`: None where granted. `time_ms`: the server's clock, UTC. `seen` and `seen_port`: where the request came
-    from. `about`: what a refusal concerns, or the device's label. `services`: those granted; after an enrolment, those
-    that the device may open.
+    from. `slots`: how many knock slots a minute the server arms for a device. `about`: what a refusal concerns, or the
+    device's label. `services`: those granted; after an enrolment, those that the device may open.
     """
 
     refusal: Refusal | None
     time_ms: int
     seen: Address
     seen_port: int
+    slots: int
     about: str = ""
     services: tuple[AnsweredService, ...] = ()
 
@@ -49,6 +51,8 @@ class Answer:
         """The 400-byte body; raises ValueError for what the protocol cannot say."""
         if len(self.services) > MAX_SERVICES or len(self.about) > MAX_ABOUT:
             raise ValueError(f"an answer has room for {MAX_SERVICES} services and {MAX_ABOUT} characters")
+        if not MIN_SLOTS <= self.slots <= MAX_SLOTS:
+            raise ValueError(f"a server arms {MIN_SLOTS} to {MAX_SLOTS} slots, not {self.slots}")
         if not self.about.isprintable() or not all(is_service_name(service.name) for service in self.services):
             raise ValueError("an answer says printable characters and the names of services only")
         writer = BodyWriter(MessageType.ANSWER)
@@ -56,6 +60,7 @@ class Answer:
         writer.number(self.time_ms, 8)
         writer.address(self.seen)
         writer.number(self.seen_port, 2)
+        writer.number(self.slots, 1)
         writer.text(self.about)
         writer.number(len(self.services), 1)
         for service in self.services:
@@ -74,13 +79,15 @@ class Answer:
         refusal = Refusal.of_code(outcome)
         if refusal is None and outcome != GRANTED:
             raise MalformedBody("outcome")
-        time_ms, seen, seen_port, about = reader.number(8), reader.address(), reader.number(2), reader.text()
-        count = reader.number(1)
+        time_ms, seen, seen_port = reader.number(8), reader.address(), reader.number(2)
+        slots, about, count = reader.number(1), reader.text(), reader.number(1)
+        if not MIN_SLOTS <= slots <= MAX_SLOTS:
+            raise MalformedBody("slots")
         if seen is None or len(about) > MAX_ABOUT or not about.isprintable() or count > MAX_SERVICES:
             raise MalformedBody("answer")
         services = tuple(_read_service(reader) for _ in range(count))
         reader.finish()
-        return cls(refusal, time_ms, seen, seen_port, about, services)
+        return cls(refusal, time_ms, seen, seen_port, slots, about, services)
 
 
 def _read_service(reader: BodyReader) -> AnsweredService:

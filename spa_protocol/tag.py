@@ -13,6 +13,8 @@ from enum import Enum
 from spa_protocol.keys import ChannelKeys, keyed_hash
 
 TAG_SIZE = 8
+MIN_SLOTS = 16
+"""Fewest knock slots a server arms for one device and window: what a client uses until it is told of more."""
 MAX_SLOTS = 64
 """Most slots a server may arm for one device and window."""
 
@@ -42,8 +44,8 @@ class TagKind(Enum):
         return (window + 1) * self.window_s * 1000
 
 
-CLOCK_SLOTS = 2
-"""Clock tags a device has in each day."""
+CLOCK_SLOTS = 4
+"""Clock tags a device has in each day: a knock by both families that fails spends two."""
 CLOCK_SKEW_MS = 86_400_000
 """How wrong a clock may be and still be told so."""
 

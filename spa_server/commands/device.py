@@ -14,11 +14,10 @@ from spa_protocol.keys import KEY_SIZE
 from spa_protocol.tag import TagKind
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
-from spa_server.commands.state import config_option, json_option, now_s, opened_store, registry_to_edit
-from spa_server.enforce.leases import revoke
-from spa_server.enforce.netlink import KernelError
-from spa_server.enforce.nftset import NftSocket
+from spa_server.commands.shut_out import shut_out
+from spa_server.commands.state import config_option, json_option, now_s, opened_store, registry_to_edit, store_to_edit
 from spa_server.remember.registry import Credential, Device, Registry
+from spa_server.remember.sources import SourcesOfDevices
 from spa_server.tell.table import table, utc
 
 
@@ -129,17 +128,20 @@ def show(label: str, as_json: bool, config_path: Path) -> None:
 @click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
 @config_option
 def disable(label: str, keep_leases: bool, config_path: Path) -> None:
-    """Keep a device out, and end its leases and connections; it is told so when it knocks.
+    """Keep a device out, and end its leases and connections; it is told so when it knocks. Its invites are void.
+
+    Neighbours who share one of its addresses, behind one NAT, are cut off too, and knock again.
 
     \b
     Example:
       spa-server device disable alice-laptop
     """
     with plain_errors():
-        with registry_to_edit(config_path) as (_, registry):
-            registry.set_enabled(label, False)
-        ended = 0 if keep_leases else _end_leases(label)
-    click.echo(f"disabled {label}; {ended} leases ended")
+        with store_to_edit(config_path) as (_, store):
+            Registry(store).set_enabled(label, False)
+            sources = SourcesOfDevices(store).of(label)
+        ended = "its leases stay" if keep_leases else shut_out(label, sources)
+    click.echo(f"disabled {label}; {ended}")
 
 
 @device.command(epilog=EXIT_CODES)
@@ -162,17 +164,20 @@ def enable(label: str, config_path: Path) -> None:
 @click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
 @config_option
 def remove(label: str, keep_leases: bool, config_path: Path) -> None:
-    """Forget a device, and end its leases and connections.
+    """Forget a device and its invites, and end its leases and connections.
+
+    Neighbours who share one of its addresses, behind one NAT, are cut off too, and knock again.
 
     \b
     Example:
       spa-server device remove alice-laptop
     """
     with plain_errors():
-        with registry_to_edit(config_path) as (_, registry):
-            registry.remove(label)
-        ended = 0 if keep_leases else _end_leases(label)
-    click.echo(f"removed {label}; {ended} leases ended")
+        with store_to_edit(config_path) as (_, store):
+            Registry(store).remove(label)
+            sources = SourcesOfDevices(store).of(label)
+        ended = "its leases stay" if keep_leases else shut_out(label, sources)
+    click.echo(f"removed {label}; {ended}")
 
 
 @device.command(epilog=EXIT_CODES)
@@ -211,16 +216,6 @@ def import_(file: TextIO, config_path: Path) -> None:
         first_window = TagKind.KNOCK.window((now_s() + config.max_skew_s) * 1000) + 1
         devices = registry.import_(records, first_window)
     click.echo(f"imported {len(devices)} devices")
-
-
-def _end_leases(label: str) -> int:
-    try:
-        with NftSocket() as nft:
-            return len(revoke(nft, label=label))
-    except KernelError as error:
-        if isinstance(error.__cause__, FileNotFoundError) or error.errno == 2:  # ENOENT: no perimeter, so no lease
-            return 0
-        raise
 
 
 def _keys_by_device(registry: Registry) -> dict[int, list[Credential]]:

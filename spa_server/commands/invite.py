@@ -31,6 +31,7 @@ from spa_server.tell.table import utc
     help="For a device that exists: how long its old key still works after the new one is enrolled.",
 )
 @click.option("--address", "addresses", multiple=True, help="Tell clients this host instead of server.address.")
+@click.option("--cancel", is_flag=True, help="Instead, make every unused invite for LABEL void.")
 @click.option("--qr", is_flag=True, help="Also draw it as a QR code on the terminal.")
 @json_option
 @config_option
@@ -41,6 +42,7 @@ def invite(
     expires: int,
     overlap: int,
     addresses: tuple[str, ...],
+    cancel: bool,
     qr: bool,
     as_json: bool,
     config_path: Path,
@@ -54,7 +56,11 @@ def invite(
     Examples:
       spa-server invite alice-laptop --user alice --role admin
       spa-server invite alice-laptop --overlap 2h --qr
+      spa-server invite alice-laptop --cancel
     """
+    if cancel:
+        _cancel(label, config_path)
+        return
     with plain_errors():
         made_s = now_s()
         with registry_to_edit(config_path) as (config, registry):
@@ -83,6 +89,14 @@ def invite(
         import segno
 
         segno.make(text.upper(), error="l").terminal(compact=True)
+
+
+def _cancel(label: str, config_path: Path) -> None:
+    with plain_errors(), registry_to_edit(config_path) as (_, registry):
+        count = registry.withdraw_invites(label)
+    if count == 0:
+        raise Stop(Exit.REFUSED, f"there is no unused invite for {label}")
+    click.echo(f"{count} invite{'' if count == 1 else 's'} for {label} void")
 
 
 def _who(registry: Registry, label: str, user: str | None, roles: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

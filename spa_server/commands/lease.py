@@ -10,11 +10,13 @@ import click
 
 from spa_protocol.names import is_label
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
-from spa_server.commands.state import config_option, json_option
+from spa_server.commands.shut_out import end_leases, told
+from spa_server.commands.state import config_option, json_option, opened_store
 from spa_server.config import load
-from spa_server.enforce.leases import Lease, list_leases, revoke
+from spa_server.enforce.leases import Lease, list_leases
 from spa_server.enforce.nftset import NftSocket
-from spa_server.service import Address, Service
+from spa_server.remember.sources import SourcesOfDevices
+from spa_server.service import Address
 from spa_server.tell.table import table
 
 
@@ -35,11 +37,11 @@ def list_(as_json: bool, config_path: Path) -> None:
     """
     need_root("reading the leases")
     with plain_errors():
-        services = load(config_path).services
+        load(config_path)
         with NftSocket() as nft:
             leases = list_leases(nft)
     if as_json:
-        click.echo(json.dumps([_as_json(item, services) for item in leases]))
+        click.echo(json.dumps([_as_json(item) for item in leases]))
         return
     if not leases:
         click.echo("nobody is inside")
@@ -47,7 +49,7 @@ def list_(as_json: bool, config_path: Path) -> None:
     rows = [
         (
             item.label,
-            _service_of(item, services),
+            item.service or "-",
             item.source,
             f"{item.destination}",
             f"{item.protocol}/{item.port}",
@@ -64,7 +66,8 @@ def list_(as_json: bool, config_path: Path) -> None:
 def revoke_(who: str, config_path: Path) -> None:
     """End every lease of a device or of a source address, live connections included.
 
-    It does not keep the device from knocking again: for that, `spa-server device disable`.
+    For a device that means every address it was let in from: neighbours behind one NAT are cut off too, and knock
+    again. It does not keep the device from knocking: for that, `spa-server device disable`.
 
     \b
     Examples:
@@ -76,12 +79,15 @@ def revoke_(who: str, config_path: Path) -> None:
     if address is None and not is_label(who):
         raise Stop(Exit.USAGE, f"{who!r} is neither a device's label nor an IP address")
     with plain_errors():
-        load(config_path)
-        with NftSocket() as nft:
-            ended = revoke(nft, source=address) if address else revoke(nft, label=who)
-    if not ended:
-        raise Stop(Exit.REFUSED, f"{who} has no lease; see: spa-server lease list")
-    click.echo(f"ended {len(ended)} lease{'s' if len(ended) > 1 else ''} of {who} and the connections they had opened")
+        if address is not None:
+            ended = end_leases(None, (address,))
+        else:
+            with opened_store(config_path) as (_, store):
+                sources = SourcesOfDevices(store).of(who)
+            ended = end_leases(who, sources)
+    if not ended.leases and not ended.flows:
+        raise Stop(Exit.REFUSED, f"{who} has nothing open; see: spa-server lease list")
+    click.echo(f"{who}: {told(ended)}")
 
 
 def _address(text: str) -> Address | None:
@@ -91,18 +97,10 @@ def _address(text: str) -> Address | None:
         return None
 
 
-def _service_of(item: Lease, services: tuple[Service, ...]) -> str:
-    for service in services:
-        reached = not service.hosts or item.destination in service.hosts
-        if reached and (item.protocol, item.port) in service.ports():
-            return service.name
-    return "-"
-
-
-def _as_json(item: Lease, services: tuple[Service, ...]) -> dict[str, object]:
+def _as_json(item: Lease) -> dict[str, object]:
     return {
         "device": item.label,
-        "service": _service_of(item, services),
+        "service": item.service,
         "source": str(item.source),
         "destination": str(item.destination),
         "protocol": item.protocol,

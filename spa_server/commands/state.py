@@ -49,11 +49,18 @@ def opened_store(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
 
 
 @contextmanager
-def registry_to_edit(config_path: Path) -> Iterator[tuple[ServerConfig, Registry]]:
-    """The registry; after the block a running server is told, and has taken the edit in when this returns."""
+def store_to_edit(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
+    """The state file; after the block a running server is told, and has taken the edit in when this returns."""
     with opened_store(config_path) as (config, store):
-        yield config, Registry(store)
+        yield config, store
     tell_server(config)
+
+
+@contextmanager
+def registry_to_edit(config_path: Path) -> Iterator[tuple[ServerConfig, Registry]]:
+    """As `store_to_edit`, for commands that need the registry only."""
+    with store_to_edit(config_path) as (config, store):
+        yield config, Registry(store)
 
 
 def tell_server(config: ServerConfig) -> None:

@@ -6,7 +6,7 @@ must not know of knocks or devices beyond the label it writes beside a lease.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -51,6 +51,14 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """What a revocation ended: leases, and tracked connections and sockets."""
+
+    leases: tuple[Lease, ...]
+    flows: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Tuple:
     set_name: str
     key: bytes
@@ -92,22 +100,19 @@ def list_leases(nft: NftSocket) -> tuple[Lease, ...]:
     return tuple(sorted(leases, key=_order))
 
 
-def revoke(nft: NftSocket, *, label: str | None = None, source: Address | None = None) -> tuple[Lease, ...]:
-    """Take back the leases of a label or of a source address, then end their live flows; returns those leases.
+def revoke(nft: NftSocket, *, label: str | None = None, sources: Collection[Address] = ()) -> Ended:
+    """Take back every lease of a label, and every lease of the sources, then end their live flows.
 
-    By source it also ends sessions that outlived their lease (`on_expiry = "keep"`): the kernel remembers that a lease
-    admitted them, but not whose it was, so by label alone they cannot be found.
+    At the sources it also ends sessions that outlived their lease (`on_expiry = "keep"`): the kernel remembers that a
+    lease admitted them, but not whose it was.
     """
     ended = tuple(
-        lease
-        for lease in list_leases(nft)
-        if (label is not None and lease.label == label) or (source is not None and lease.source == source)
+        lease for lease in list_leases(nft) if (label is not None and lease.label == label) or lease.source in sources
     )
     close_leases(nft, ended)
-    end_flows({Target(lease.source, lease.destination, lease.protocol, lease.port) for lease in ended})
-    if source is not None:
-        end_admitted_flows(source)
-    return ended
+    flows = end_flows({Target(lease.source, lease.destination, lease.protocol, lease.port) for lease in ended})
+    flows += sum(end_admitted_flows(source) for source in sources)
+    return Ended(ended, flows)
 
 
 def close_leases(nft: NftSocket, leases: Iterable[Lease]) -> None:

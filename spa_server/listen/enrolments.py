@@ -25,28 +25,19 @@ class Enrolled:
 
 def enrol(enrolment: Enrolment, invite: Invite, registry: Registry, now_s: int) -> Enrolled | Refused:
     """Redeem the invite for the key that signed the enrolment; the same key again is told the same."""
-    try:
-        return _enrol(enrolment, invite, registry, now_s)
-    except StateError as error:
-        log.error("nobody is enrolled while the state cannot be read and written: %s", error)
-        return Refused(Refusal.NOT_RECORDED)
-
-
-def _enrol(enrolment: Enrolment, invite: Invite, registry: Registry, now_s: int) -> Enrolled | Refused:
-    if invite.exchange_key is None:
-        return _again(enrolment, invite, registry)
-    if now_s >= invite.expires_s:
-        return Refused(Refusal.INVITE_EXPIRED)
-    gate_secret = agreed_gate_secret(
-        own_secret=invite.exchange_key,
-        peer_public=enrolment.exchange,
-        invite_secret=invite.gate_secret,
-        invite_exchange=exchange_public(invite.exchange_key),
-        device_exchange=enrolment.exchange,
-        device_key=enrolment.device_key,
-    )
-    if gate_secret is None:
-        return Refused(Refusal.MALFORMED, "exchange value")
+    first = invite.exchange_key is not None
+    gate_secret = None
+    if invite.exchange_key is not None:
+        gate_secret = agreed_gate_secret(
+            own_secret=invite.exchange_key,
+            peer_public=enrolment.exchange,
+            invite_secret=invite.gate_secret,
+            invite_exchange=exchange_public(invite.exchange_key),
+            device_exchange=enrolment.exchange,
+            device_key=enrolment.device_key,
+        )
+        if gate_secret is None:
+            return Refused(Refusal.MALFORMED, "exchange value")
     try:
         device = registry.redeem(invite.id, enrolment.device_key, enrolment.exchange, gate_secret, now_s)
     except InviteUsed:
@@ -56,13 +47,7 @@ def _enrol(enrolment: Enrolment, invite: Invite, registry: Registry, now_s: int)
     except RegistryError as error:
         log.warning("the invite for %s could not be redeemed: %s", invite.label, error)
         return Refused(Refusal.ENROLMENT_REFUSED, str(error))
-    return Enrolled(device, first=True)
-
-
-def _again(enrolment: Enrolment, invite: Invite, registry: Registry) -> Enrolled | Refused:
-    if (invite.used_by_key, invite.used_exchange) != (enrolment.device_key, enrolment.exchange):
-        return Refused(Refusal.INVITE_USED)
-    device = registry.device(invite.label)
-    if device is None:
-        return Refused(Refusal.ENROLMENT_REFUSED, "the device was removed")
-    return Enrolled(device, first=False)
+    except StateError as error:
+        log.error("nobody is enrolled while the state cannot be read and written: %s", error)
+        return Refused(Refusal.NOT_RECORDED)
+    return Enrolled(device, first)

@@ -7,7 +7,7 @@ to know, without trying any key, whose datagram has come. It must not know what 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +44,8 @@ class ArmedTag:
     position: TagPosition
 
 
+UsedInWindow = Callable[[int], Collection[tuple[int, int]]]
+"""The (credential, slot) pairs that were used in a knock window."""
 _Window = tuple[TagKind, int]
 _Tags = dict[bytes, tuple[HolderId, int]]
 
@@ -51,8 +53,9 @@ _Tags = dict[bytes, tuple[HolderId, int]]
 class Gate:
     """Arms tags as time passes and holders come and go; tells whose a tag is, once."""
 
-    def __init__(self, kernel: Kernel, *, slots: int, max_skew_ms: int) -> None:
+    def __init__(self, kernel: Kernel, *, slots: int, max_skew_ms: int, used: UsedInWindow) -> None:
         self._kernel = kernel
+        self._used = used
         self._slots = {TagKind.KNOCK: slots, TagKind.CLOCK: CLOCK_SLOTS}
         self._skew_ms = {TagKind.KNOCK: max_skew_ms, TagKind.CLOCK: CLOCK_SKEW_MS}
         self._holders: dict[HolderId, ChannelKeys] = {}
@@ -130,10 +133,13 @@ class Gate:
         timeout_ms = kind.ends_ms(window) + self._skew_ms[kind] + LEAD_MS - now_ms
         if timeout_ms <= 0 or not holders:
             return {}
+        # After a restart or a step of the clock, what was used stays shut: a replay is met with silence then, too.
+        used = self._used(window) if kind is TagKind.KNOCK else frozenset()
         tags = {
             compute_tag(keys, TagPosition(kind, window, slot)): (holder, slot)
             for holder, keys in holders.items()
             for slot in range(self._slots[kind])
+            if holder.channel is not Channel.DEVICE or (holder.number, slot) not in used
         }
         self._kernel.arm(tags, timeout_ms)
         return tags

@@ -1,4 +1,4 @@
-"""What happens to one datagram: open, verify, fresh, decide, record, grant, answer.
+"""What happens to one datagram: open, verify, fresh, at most once, decide, record, grant, answer.
 
 The order is docs/protocol.md, section 11. Whoever fails before the signature is verified is met with silence and costs
 at most one verification, since its tag is taken first. Nothing is granted before the use of the tag's window and slot
@@ -29,6 +29,7 @@ from spa_server.listen.holders import DeviceHolder, InviteHolder
 from spa_server.listen.membership import Membership
 from spa_server.remember import refusals
 from spa_server.remember.identity import ServerIdentity
+from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import StateError
 from spa_server.remember.used import NotRecorded, Use, UsedSlots
 from spa_server.service import Service
@@ -79,6 +80,7 @@ class KnockHandler:
         replies: bool,
         identity: ServerIdentity,
         used: UsedSlots,
+        sources: SourcesOfDevices,
         ring: refusals.RefusalRing,
         leases: LeaseOpener,
         random_bytes: Callable[[int], bytes],
@@ -90,6 +92,7 @@ class KnockHandler:
         self._replies = replies
         self._identity = identity
         self._used = used
+        self._sources = sources
         self._ring = ring
         self._leases = leases
         self._random_bytes = random_bytes
@@ -138,10 +141,13 @@ class KnockHandler:
         untimely = self._untimely(knock.time_ms, armed.position, arrival.at)
         if untimely is not None:
             return self._refuse(arrival, holder, untimely, knock.time_ms - arrival.at.wall_ms)
+        unrecorded = self._use(holder, armed.position)
+        if unrecorded is not None:
+            return self._refuse(arrival, holder, unrecorded)
         decision = decide(knock, arrival.path, holder.standing(arrival.at.wall_s), self._services)
         if isinstance(decision, Refused):
             return self._refuse(arrival, holder, decision)
-        unrecorded = self._record(holder, armed.position)
+        unrecorded = self._record(holder, decision, arrival.at)
         if unrecorded is not None:
             return self._refuse(arrival, holder, unrecorded)
         return self._grant(arrival, holder, decision, knock.time_ms - arrival.at.wall_ms)
@@ -194,16 +200,28 @@ class KnockHandler:
             return Refused(Refusal.BEFORE_START)
         return None
 
-    def _record(self, holder: DeviceHolder, position: TagPosition) -> Refused | None:
-        """Use the slot, at most once, on disk before anything is opened."""
+    def _use(self, holder: DeviceHolder, position: TagPosition) -> Refused | None:
+        """Use the slot, at most once, written down before anything is decided."""
         try:
             use = self._used.use(holder.credential.id, position.window, position.slot)
         except NotRecorded as error:
-            log.error("nothing is opened while the state cannot be written: %s", error)
-            return Refused(Refusal.NOT_RECORDED)
+            return self._unrecorded(error)
         if use is Use.RETIRED:
             return Refused(Refusal.BEFORE_START)
         return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
+
+    def _record(self, holder: DeviceHolder, grant: Grant, now: Instant) -> Refused | None:
+        """Write down which source the device is about to get, so that it can be shut out there later."""
+        try:
+            self._sources.note(holder.device.label, grant.source, now.wall_s)
+        except NotRecorded as error:
+            return self._unrecorded(error)
+        return None
+
+    @staticmethod
+    def _unrecorded(error: NotRecorded) -> Refused:
+        log.error("nothing is opened while the state cannot be written: %s", error)
+        return Refused(Refusal.NOT_RECORDED)
 
     def _grant(self, arrival: Arrival, holder: DeviceHolder, grant: Grant, skew_ms: int) -> Verdict:
         label = holder.device.label

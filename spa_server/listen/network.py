@@ -27,6 +27,7 @@ from spa_server.remember.fence import enter_boot, read_boot_id
 from spa_server.remember.identity import read_identity
 from spa_server.remember.refusals import RefusalRing
 from spa_server.remember.registry import Registry
+from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import StateError, Store, open_store
 from spa_server.remember.used import UsedSlots
 from spa_server.tell.control import Answer, ControlListener
@@ -62,11 +63,12 @@ class NetworkProcess:
         registry = Registry(self._store)
         fenced_at_boot_ms = enter_boot(self._store, read_boot_id(), now.boot_ms)
         self._used = UsedSlots(self._store)
+        self._sources = SourcesOfDevices(self._store)
         self._link = link = FirewallLink(inherited.channel, config.services)
         max_skew_ms = config.max_skew_s * 1000
         self._membership = Membership(
             registry,
-            Gate(link, slots=config.slots, max_skew_ms=max_skew_ms),
+            Gate(link, slots=config.slots, max_skew_ms=max_skew_ms, used=self._used.of_window),
             fenced_at_boot_ms=fenced_at_boot_ms,
             floor_window=self._used.first_window(),
             max_skew_ms=max_skew_ms,
@@ -80,6 +82,7 @@ class NetworkProcess:
             replies=config.replies,
             identity=read_identity(config.state_folder),
             used=self._used,
+            sources=self._sources,
             ring=RefusalRing(self._store),
             leases=link,
             random_bytes=os.urandom,
@@ -147,6 +150,7 @@ class NetworkProcess:
             self._housekept_ms = now.boot_ms
             self._membership.forget_expired(now)
             self._used.prune(max(MOST_USED_SLOTS, 4 * self._armed()))
+            self._sources.prune()
             self._store.checkpoint()
 
     def _sleep_s(self) -> float:

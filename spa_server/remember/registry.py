@@ -115,18 +115,21 @@ class Registry:
         return device
 
     def set_enabled(self, label: str, enabled: bool) -> Device:
-        """Let a device in again, or keep it out without forgetting it."""
+        """Let a device in again, or keep it out without forgetting it; then its invites are void, too."""
         with self._store.durable() as connection:
             connection.execute("UPDATE device SET enabled = ? WHERE label = ?", (enabled, label))
             device = existing(connection, label)
-        self._edited()
+            if not enabled:
+                connection.execute("DELETE FROM invite WHERE label = ?", (label,))
+        self._edited(erased=not enabled)
         return device
 
     def remove(self, label: str) -> Device:
-        """Forget a device and its credentials; what it used stays used. Returns what it was."""
+        """Forget a device, its credentials and its invites; what it used stays used. Returns what it was."""
         with self._store.durable() as connection:
             device = existing(connection, label)
             connection.execute("DELETE FROM device WHERE id = ?", (device.id,))
+            connection.execute("DELETE FROM invite WHERE label = ?", (label,))
         self._edited(erased=True)
         return device
 
@@ -161,6 +164,14 @@ class Registry:
         self._edited()
         return invite
 
+    def withdraw_invites(self, label: str) -> int:
+        """Make every invite for a label that nobody has used void. Returns how many there were."""
+        with self._store.durable() as connection:
+            void = "DELETE FROM invite WHERE label = ? AND used_by_key IS NULL"
+            count = connection.execute(void, (label,)).rowcount
+        self._edited(erased=True)
+        return count
+
     def drop_invites(self, expired_before_s: int) -> int:
         """Erase invites that expired before this time: their secrets are of no more use. Returns how many."""
         with self._store.durable() as connection:
@@ -170,20 +181,22 @@ class Registry:
         return count
 
     def redeem(
-        self, invite_id: int, public_key: bytes, exchange_public: bytes, gate_secret: bytes, now_s: int
+        self, invite_id: int, public_key: bytes, exchange_public: bytes, gate_secret: bytes | None, now_s: int
     ) -> Device:
         """Turn an invite into a device, or into a newer credential of the device of its label.
 
         The same key and exchange again give the same device and change nothing, so that a client whose answer was
-        lost can ask once more. Raises InviteUsed, InviteExpired or RegistryError.
+        lost can ask once more; `gate_secret` may then be None. Raises InviteUsed, InviteExpired or RegistryError.
         """
-        check_keys(public_key=public_key, exchange_public=exchange_public, gate_secret=gate_secret)
+        check_keys(public_key=public_key, exchange_public=exchange_public)
         with self._store.durable() as connection:
             invite = _existing_invite(connection, invite_id)
             _check_redeemable(invite, public_key, exchange_public, now_s)
             device = find(connection, invite.label)
             if invite.used_by_key is not None:
                 return _redeemed(connection, device, invite)
+            gate_secret = gate_secret or b""
+            check_keys(gate_secret=gate_secret)
             if device is None:
                 device = new_device(connection, invite.label, invite.user, invite.roles, enabled=True, created_s=now_s)
             else:

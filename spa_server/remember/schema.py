@@ -1,7 +1,7 @@
 """The tables of the state file, and their version.
 
 Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite), `used`
-(used, used_floor, used_forced), `refusals` (refusal) and `fence` (boot).
+(used, used_floor, used_forced), `sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
 """
 
 from __future__ import annotations
@@ -78,6 +78,14 @@ TABLES = (
       only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
       window INTEGER NOT NULL
     ) STRICT
+    """,
+    """
+    CREATE TABLE source_of_device (
+      label TEXT NOT NULL,
+      source TEXT NOT NULL,
+      last_s INTEGER NOT NULL,
+      PRIMARY KEY (label, source)
+    ) STRICT, WITHOUT ROWID
     """,
     """
     CREATE TABLE refusal (

@@ -78,6 +78,11 @@ class UsedSlots:
         rows = self._store.rows("SELECT first_window FROM used_floor WHERE credential_id = ?", _EVERY_CREDENTIAL)
         return int(rows[0][0]) if rows else 0
 
+    def of_window(self, window: int) -> frozenset[tuple[int, int]]:
+        """Every (credential, slot) used in a window. Raises StateError."""
+        rows = self._store.rows("SELECT credential_id, slot FROM used WHERE window = ?", window)
+        return frozenset((credential_id, slot) for credential_id, slot in rows)
+
     def count(self) -> int:
         """How many uses are held."""
         return int(self._store.rows("SELECT count(*) FROM used")[0][0])

@@ -25,9 +25,8 @@ from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, 
 from spa_protocol.knock import Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, unseal
-from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, TagKind, TagPosition, compute_tag
+from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, MIN_SLOTS, TagKind, TagPosition, compute_tag
 
-SLOTS = 16
 SKEW_MS = 60_000
 WEB = AnsweredService("web", 30, 8443, 0, False)
 
@@ -68,7 +67,7 @@ class Behaviour:
     refuse what names no source. `seen`: the source address to claim. `copies`: how often an answer is sent. `delay_s`:
     before each answer, by family. `distort`: what is sent in place of the answer; its arguments are the answer and the
     request. `identity_seed`: who signs the answers. `garbage`: random datagrams before each answer.
-    `lose_answers`: how many answers to lose on the way.
+    `lose_answers`: how many answers to lose on the way. `slots`: how many knocks a minute it takes, and says so.
     """
 
     silent: bool = False
@@ -85,6 +84,7 @@ class Behaviour:
     garbage: int = 0
     services: tuple[AnsweredService, ...] = (WEB,)
     lose_answers: int = 0
+    slots: int = MIN_SLOTS
 
 
 class Gatekeeper:
@@ -194,7 +194,8 @@ class Gatekeeper:
     def _armed(self, tag: bytes, keys: ChannelKeys) -> TagKind | None:
         if tag in self._spent:
             return None
-        for kind, skew_ms, slots in ((TagKind.KNOCK, SKEW_MS, SLOTS), (TagKind.CLOCK, CLOCK_SKEW_MS, CLOCK_SLOTS)):
+        knocks = self.behaviour.slots
+        for kind, skew_ms, slots in ((TagKind.KNOCK, SKEW_MS, knocks), (TagKind.CLOCK, CLOCK_SKEW_MS, CLOCK_SLOTS)):
             for window in kind.covering(self._now_ms(), skew_ms):
                 for slot in range(slots):
                     if compute_tag(keys, TagPosition(kind, window, slot)) == tag:
@@ -267,11 +268,12 @@ class Gatekeeper:
         source: Address,
         port: int,
     ) -> bytes:
+        behaviour = self.behaviour
         return seal_answer(
-            Answer(refusal, self._now_ms(), self.behaviour.seen or source, port, about, services),
+            Answer(refusal, self._now_ms(), behaviour.seen or source, port, behaviour.slots, about, services),
             keys=keys,
-            server_seed=self.behaviour.identity_seed or self.seed,
-            server_identity=public_key(self.behaviour.identity_seed or self.seed),
+            server_seed=behaviour.identity_seed or self.seed,
+            server_identity=public_key(behaviour.identity_seed or self.seed),
             request_head=datagram[:HEAD_SIZE],
             nonce=secrets.token_bytes(24),
         )

@@ -1,16 +1,26 @@
-"""Slots: each once, over processes, minutes and unwritable folders."""
+"""Slots: each once, over processes, minutes and unwritable folders; as many as the server says."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from spa_client.errors import SlotsUsedUp
-from spa_client.perimeter import USUAL_SLOTS
+from spa_client.enrol import join
+from spa_client.errors import Refused, SlotsUsedUp, SpaError
+from spa_client.exchange import wall_ms
+from spa_client.knocking import Request
+from spa_client.opening import knock_once
+from spa_client.perimeter import USUAL_SLOTS, Perimeter
+from spa_client.renewal import Renewal
 from spa_client.slots import SlotBook
+from spa_client.storage import Store
+from spa_protocol.answer import AnsweredService
+from spa_protocol.refusal import Refusal
+from tests.client.gatekeeper import Gatekeeper
 
 NOON_MS = 1_800_000_000_000
 CLAIM_UNTIL_EMPTY = """
@@ -83,3 +93,64 @@ def test_strange_files_in_the_folder_do_not_matter(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     (tmp_path / "1-1").mkdir()
     assert SlotBook(tmp_path).claim(NOON_MS) in range(USUAL_SLOTS)
+
+
+class TestWhatTheServerSays:
+    """How many slots there are, which the client learns from the answers."""
+
+    def test_joined_with_64_slots_it_knocks_more_than_8_times_a_minute_by_both_families(
+        self, server: Gatekeeper, store: Store
+    ) -> None:
+        server.behaviour.slots = 64
+        perimeter = join(server.invite().text(), store=store, name="office")
+        assert perimeter.slots == 64
+        for _ in range(12):
+            assert len(knock_once(store, store.load("office"), Request(timeout_s=1)).addresses) == 2
+        assert len(server.knocks()) == 24
+        assert server.not_admitted == 0
+
+    def test_a_number_that_was_raised_or_lowered_is_learned_from_the_next_knock(
+        self, server: Gatekeeper, office: Perimeter, store: Store
+    ) -> None:
+        assert office.slots == 16
+        for slots in (64, 60):
+            server.behaviour.slots = slots
+            knock_once(store, store.load("office"), Request())
+            assert store.load("office").slots == slots
+
+    @pytest.mark.parametrize("refusal", [Refusal.DEVICE_DISABLED, Refusal.STALE])
+    def test_a_refusal_tells_it_too(
+        self, refusal: Refusal, server: Gatekeeper, office: Perimeter, store: Store
+    ) -> None:
+        server.behaviour.slots, server.behaviour.refuse = 64, refusal
+        with pytest.raises(Refused):
+            knock_once(store, office, Request())
+        assert store.load("office").slots == 64
+
+    def test_where_it_cannot_be_kept_the_knock_opens_all_the_same(
+        self, server: Gatekeeper, office: Perimeter, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(perimeter: Perimeter) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(store, "save", full)
+        server.behaviour.slots = 64
+        assert knock_once(store, office, Request()).slots == 64
+
+    def test_a_lease_that_is_held_uses_what_it_was_told_meanwhile(
+        self, server: Gatekeeper, office: Perimeter, store: Store
+    ) -> None:
+        server.behaviour.slots = 64
+        server.behaviour.services = (AnsweredService("web", 1, 8443, 0, False),)
+        failures: list[SpaError] = []
+        opened = knock_once(store, office, Request())
+        with Renewal(store, office, Request(), opened, failures.append):
+            # As many as the perimeter took when it was loaded, in this minute and the next.
+            for now_ms in (wall_ms(), wall_ms() + 60_000):
+                for slot in range(office.slots):
+                    (store.folder / ".state/office" / "slots" / f"{now_ms // 60_000}-{slot}").touch()
+            end_s = time.monotonic() + 10
+            while len(server.knocks()) < 4:
+                assert time.monotonic() < end_s, "it was not renewed"
+                time.sleep(0.02)
+        assert not failures

@@ -72,7 +72,7 @@ def _datagram(data: bytes) -> None:
 def _answer_datagram(data: bytes) -> None:
     """A rightly sealed answer of any body, as a client opens it: never an exception, whatever it says."""
     head = world.knock_datagram()[:HEAD_SIZE]
-    genuine = Answer(None, world.TIME_MS, IPv6Address(1), 1)
+    genuine = Answer(None, world.TIME_MS, IPv6Address(1), 1, 16)
     shown = seal_answer(
         genuine,
         keys=world.DEVICE_KEYS,

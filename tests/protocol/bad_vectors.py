@@ -197,20 +197,20 @@ def _labelled(label: bytes) -> bytes:
 
 def _answer_bodies() -> Iterator[tuple[str, bytes]]:
     body = world.answer().body()
-    bare = Answer(None, world.TIME_MS, world.answer().seen, 40_000).body()
+    bare = Answer(None, world.TIME_MS, world.answer().seen, 40_000, 16).body()
     yield from _heads(body)
-    yield "outcome 24", _put(body, 3, 24)
-    yield "outcome 255", _put(body, 3, 255)
+    for at, field, values in ((3, "outcome", (25, 255)), (31, "slots", (0, 15, 65, 255))):
+        yield from ((f"{field} {value}", _put(body, at, value)) for value in values)
     yield from _addresses(body, FAMILY_AT["answer"])
     yield "no address seen", _put(body, FAMILY_AT["answer"], *[0] * 17)
-    yield "about of 64 characters", _put(bare, 31, 64, *b"a" * 64)
-    yield "about with a line feed", _put(bare, 31, 1, 10)
-    yield "about with DEL", _put(bare, 31, 1, 127)
-    yield "about that is not ASCII", _put(bare, 31, 2, *"é".encode())
-    yield "nine services", _put(bare, 32, 9, *(b"\1a" + bytes(9)) * 9)
-    yield "service with flag 2", _put(bare, 32, 1, 1, ord("a"), *[0] * 8, 2)
-    yield "service without a name", _put(bare, 32, 1, *[0] * 10)
-    yield "service name in upper case", _put(bare, 32, 1, 1, ord("A"), *[0] * 9)
+    yield "about of 64 characters", _put(bare, 32, 64, *b"a" * 64)
+    yield "about with a line feed", _put(bare, 32, 1, 10)
+    yield "about with DEL", _put(bare, 32, 1, 127)
+    yield "about that is not ASCII", _put(bare, 32, 2, *"é".encode())
+    yield "nine services", _put(bare, 33, 9, *(b"\1a" + bytes(9)) * 9)
+    yield "service with flag 2", _put(bare, 33, 1, 1, ord("a"), *[0] * 8, 2)
+    yield "service without a name", _put(bare, 33, 1, *[0] * 10)
+    yield "service name in upper case", _put(bare, 33, 1, 1, ord("A"), *[0] * 9)
 
 
 def _texts() -> Iterator[tuple[str, str, str]]:

@@ -20,7 +20,7 @@ from spa_protocol.keys import ChannelKeys, agreed_gate_secret, exchange_public
 from spa_protocol.knock import Knock
 from spa_protocol.refusal import GRANTED, Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, answer_tag, seal, signed_bytes, unseal
-from spa_protocol.tag import TagKind, TagPosition, compute_tag
+from spa_protocol.tag import CLOCK_SLOTS, MAX_SLOTS, TagKind, TagPosition, compute_tag
 from spa_protocol.text import TextKind, encode
 from tests.protocol import bad_vectors, world
 
@@ -50,6 +50,7 @@ ENROLMENTS = {
 GRANTS = {
     "granted": world.answer(),
     "granted, seen over IPv6": replace(world.answer(), seen=V6),
+    "granted, the most slots": replace(world.answer(), slots=MAX_SLOTS),
     "eight services and the longest label": replace(
         world.answer(),
         about="a" * 63,
@@ -124,7 +125,7 @@ def _tags() -> list[Entry]:
         for channel, keys in channels.items()
         for kind in TagKind
         for time_ms in (0, 59_999, 60_000, world.TIME_MS, world.TIME_MS + 86_400_000, 2**63, 2**64 - 1)
-        for slot in ((0, 1, 15, 63) if kind is TagKind.KNOCK else (0, 1))
+        for slot in ((0, 1, 15, 63) if kind is TagKind.KNOCK else range(CLOCK_SLOTS))
     ]
 
 
@@ -157,7 +158,7 @@ def _datagram(domain: Domain, seed: bytes, seal_key: bytes, tag: bytes, body: by
 
 def _position(name: str, time_ms: int, slot: int) -> TagPosition:
     kind = TagKind.CLOCK if "clock" in name else TagKind.KNOCK
-    return TagPosition(kind, kind.window(time_ms), slot % 2 if kind is TagKind.CLOCK else slot)
+    return TagPosition(kind, kind.window(time_ms), slot % CLOCK_SLOTS if kind is TagKind.CLOCK else slot)
 
 
 def _where(position: TagPosition) -> Entry:
@@ -208,7 +209,7 @@ def _answers() -> list[Entry]:
     enrolment_head = world.enrolment_datagram()[:HEAD_SIZE]
     enrolled = replace(world.answer(), services=tuple(replace(each, left_s=0) for each in world.answer().services))
     refused = {
-        refusal.name: Answer(refusal, world.TIME_MS + 40, V4, 40_000, "web" if "SERVICE" in refusal.name else "")
+        refusal.name: Answer(refusal, world.TIME_MS + 40, V4, 40_000, 16, "web" if "SERVICE" in refusal.name else "")
         for refusal in Refusal
     }
     return [
@@ -225,6 +226,7 @@ def _answer(name: str, channel: str, request_head: bytes, answer: Answer) -> Ent
         "time_ms": answer.time_ms,
         "seen": _address(answer.seen),
         "seen_port": answer.seen_port,
+        "slots": answer.slots,
         "about": answer.about,
         "services": [
             [each.name, each.left_s, each.tcp_port, each.udp_port, each.needs_signed_source] for each in answer.services

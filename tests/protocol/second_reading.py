@@ -209,6 +209,7 @@ class Answer(NamedTuple):
     time_ms: int
     seen: Address
     seen_port: int
+    slots: int
     about: str
     services: tuple[Service, ...]
 
@@ -219,7 +220,7 @@ def build_answer(answer: Answer) -> bytes:
     head = (
         struct.pack(">BQ", answer.outcome, answer.time_ms)
         + write_address(answer.seen)
-        + struct.pack(">H", answer.seen_port)
+        + struct.pack(">HB", answer.seen_port, answer.slots)
     )
     return write_body(3, head + write_text(answer.about) + bytes([len(answer.services)]) + services)
 
@@ -229,13 +230,14 @@ def parse_answer(body: bytes) -> Answer:
     fields = Fields(body, 3)
     outcome, time_ms, seen, port = fields.number(1), fields.number(8), fields.address(), fields.number(2)
     require(outcome <= 24, "outcome")
-    about, count = fields.text(), fields.number(1)
+    slots, about, count = fields.number(1), fields.text(), fields.number(1)
+    require(16 <= slots <= 64, "slots")
     require(re.fullmatch("[\x20-\x7e]{0,63}", about) and count <= 8, "about or count")
     services = tuple(_service(fields) for _ in range(count))
     fields.end()
     if seen is None:
         raise Refused("no address seen")
-    return Answer(outcome, time_ms, seen, port, about, services)
+    return Answer(outcome, time_ms, seen, port, slots, about, services)
 
 
 def _service(fields: Fields) -> Service:

@@ -12,6 +12,7 @@ from spa_protocol.invite import Invite
 from spa_protocol.keys import KEY_SIZE
 from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
+from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
 
 
 def _number(bits: int) -> st.SearchStrategy[int]:
@@ -43,6 +44,7 @@ answers = st.builds(
     times_ms,
     addresses | unspecified,
     ports,
+    st.integers(MIN_SLOTS, MAX_SLOTS),
     abouts,
     st.lists(st.builds(AnsweredService, services, _number(32), ports, ports, st.booleans()), max_size=MAX_SERVICES).map(
         tuple

@@ -78,13 +78,24 @@ def test_times_reach_from_zero_to_the_last_of_64_bits(time_ms: int) -> None:
 
 
 def test_every_refusal_can_be_answered_and_no_other_outcome_is_read() -> None:
-    body = bytearray(Answer(None, 0, IPv4Address("0.0.0.0"), 0).body())
+    body = bytearray(Answer(None, 0, IPv4Address("0.0.0.0"), 0, 16).body())
     known = {0, *(refusal.code for refusal in Refusal)}
     for outcome in range(256):
         body[3] = outcome
         if outcome in known:
             refusal = Answer.parse(bytes(body)).refusal
             assert outcome == (refusal.code if refusal else 0)
+        else:
+            with pytest.raises(MalformedBody):
+                Answer.parse(bytes(body))
+
+
+def test_an_answer_tells_of_16_to_64_slots_and_no_other_number_is_read() -> None:
+    body = bytearray(world.answer().body())
+    for slots in range(256):
+        body[31] = slots
+        if 16 <= slots <= 64:
+            assert Answer.parse(bytes(body)).slots == slots
         else:
             with pytest.raises(MalformedBody):
                 Answer.parse(bytes(body))
@@ -117,6 +128,8 @@ def test_every_refusal_can_be_answered_and_no_other_outcome_is_read() -> None:
         replace(world.answer(), seen=MAPPED),
         replace(world.answer(), seen=ZONED),
         replace(world.answer(), seen_port=65_536),
+        replace(world.answer(), slots=15),
+        replace(world.answer(), slots=65),
         replace(world.answer(), about="two\nlines"),
         replace(world.answer(), about="é"),
         replace(world.answer(), about="a" * 64),

@@ -177,7 +177,8 @@ def test_both_libraries_seal_alike(key: bytes, nonce: bytes, plain: bytes, addit
 def _second_answer(answer: Answer) -> second.Answer:
     outcome = answer.refusal.code if isinstance(answer.refusal, Refusal) else 0
     services = tuple(second.Service(*_service_values(service)) for service in answer.services)
-    return second.Answer(outcome, answer.time_ms, answer.seen, answer.seen_port, answer.about, services)
+    seen, port = answer.seen, answer.seen_port
+    return second.Answer(outcome, answer.time_ms, seen, port, answer.slots, answer.about, services)
 
 
 def _service_values(service: AnsweredService) -> tuple[str, int, int, int, bool]:

@@ -106,8 +106,8 @@ def test_the_second_reading_makes_and_reads_every_enrolment(entry: Entry) -> Non
 def test_the_second_reading_makes_and_reads_every_answer(entry: Entry) -> None:
     services = tuple(second.Service(*service) for service in entry["services"])
     head = bytes.fromhex(entry["request_head"])
-    seen = ip_address(entry["seen"])
-    answer = second.Answer(entry["outcome"], entry["time_ms"], seen, entry["seen_port"], entry["about"], services)
+    numbers = entry["outcome"], entry["time_ms"], ip_address(entry["seen"]), entry["seen_port"], entry["slots"]
+    answer = second.Answer(*numbers, entry["about"], services)
     keys = KEYS[entry["channel"]]
     assert second.build_answer(answer).hex() == entry["body"]
     assert second.answer_tag(keys, head).hex() == entry["tag"]

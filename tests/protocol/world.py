@@ -84,7 +84,7 @@ def enrolment_datagram(message: Enrolment | None = None, *, slot: int = 0) -> by
 def answer() -> Answer:
     """What the world's server says to the knock."""
     services = (AnsweredService("web", 30, 8443, 0, False), AnsweredService("ssh", 30, 22, 0, True))
-    return Answer(None, TIME_MS + 40, IPv4Address("192.0.2.7"), 40_000, "alice-laptop", services)
+    return Answer(None, TIME_MS + 40, IPv4Address("192.0.2.7"), 40_000, 16, "alice-laptop", services)
 
 
 def answer_datagram(message: Answer | None = None) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import pytest
 
 from spa_server.enforce.flows import Target, end_flows
-from spa_server.enforce.leases import list_leases, revoke
+from spa_server.enforce.leases import Ended, list_leases, revoke
 from spa_server.service import OnExpiry
 from tests.lab import Host
 from tests.server.enforce.conftest import FAMILIES, Site, service
@@ -43,7 +44,7 @@ def test_a_revoked_session_with_a_local_service_is_reset(site: Site, version: in
         session(site.stranger, listener, to) as (others, others_far),
     ):
         with site.server.enter():
-            ended = revoke(site.nft, label="alice-laptop")
+            ended = revoke(site.nft, label="alice-laptop").leases
         assert {lease.source for lease in ended} == {site.alice.address(version)}
         with pytest.raises(ConnectionResetError):
             near.recv(1)
@@ -76,7 +77,7 @@ def test_a_revoked_session_through_destination_nat_stops(inner_site: Site, versi
         far.sendall(b"before")
         assert near.recv(100) == b"before"
         with site.server.enter():
-            revoke(site.nft, source=site.alice.address(version))
+            revoke(site.nft, sources=(site.alice.address(version),))
         far.sendall(b"after")
         with pytest.raises(TimeoutError):
             near.recv(100)
@@ -112,7 +113,9 @@ def test_revoking_a_source_ends_sessions_that_outlived_their_lease(site: Site) -
         site.server.run(["nft", "flush", "set", "inet", "spa", "leases4"])
         far.sendall(b"kept")
         assert near.recv(100) == b"kept"
-        assert revoke(site.nft, source=site.alice.ipv4) == ()
+        ended = revoke(site.nft, sources=(site.alice.ipv4,))
+        assert ended.leases == ()
+        assert ended.flows > 0
         with pytest.raises(ConnectionResetError):
             near.recv(1)
 
@@ -151,6 +154,6 @@ def test_connected_udp_sockets_end_and_unconnected_ones_do_not(site: Site, versi
 def test_revoking_what_is_not_there_is_no_error(site: Site) -> None:
     site.close_up(WEB)
     with site.server.enter():
-        assert revoke(site.nft, label="nobody") == ()
-        assert revoke(site.nft, source=site.alice.ipv6) == ()
+        assert revoke(site.nft, label="nobody") == Ended((), 0)
+        assert revoke(site.nft, sources=(ip_address("2001:db8:1::77"),)) == Ended((), 0)
         assert end_flows({Target(site.alice.ipv4, site.server.ipv4, "tcp", 8443)}) == 0

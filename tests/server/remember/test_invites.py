@@ -41,7 +41,7 @@ def test_a_used_invite_does_not_bring_a_removed_device_back(registry: Registry) 
     number = invite(registry)
     registry.redeem(number, key(3), key(4), key(5), NOW_S)
     registry.remove("alice-laptop")
-    with pytest.raises(InviteUsed, match="is gone"):
+    with pytest.raises(RegistryError, match="no such invite"):
         registry.redeem(number, key(3), key(4), key(5), NOW_S)
     assert registry.devices() == ()
 
@@ -123,3 +123,27 @@ def test_an_invite_redeemed_with_another_devices_key_is_refused_whole(registry: 
         registry.redeem(number, key(3), key(4), key(5), NOW_S)
     assert registry.device("alice-laptop") is None
     assert registry.invites(NOW_S)[0].exchange_key == key(2050)
+
+
+@pytest.mark.parametrize("shut_out", ["remove", "disable"])
+def test_a_device_that_is_shut_out_cannot_come_back_by_an_older_invite(registry: Registry, shut_out: str) -> None:
+    registry.add_device("laptop", "alice", ("admin",), key(1), key(2), 100)
+    invite = registry.add_invite("laptop", "alice", ("admin",), key(3), key(4), 100, 10_000)
+    other = registry.add_invite("phone", "alice", ("admin",), key(5), key(6), 100, 10_000)
+    if shut_out == "remove":
+        registry.remove("laptop")
+    else:
+        registry.set_enabled("laptop", False)
+    assert [left.id for left in registry.invites(200)] == [other.id]
+    with pytest.raises(RegistryError, match="no such invite"):
+        registry.redeem(invite.id, key(7), key(8), key(9), 200)
+
+
+def test_an_invite_that_nobody_used_can_be_withdrawn(registry: Registry) -> None:
+    used = registry.add_invite("laptop", "alice", ("admin",), key(3), key(4), 100, 10_000)
+    registry.redeem(used.id, key(7), key(8), key(9), 200)
+    registry.add_invite("laptop", "alice", ("admin",), key(5), key(6), 100, 10_000)
+    assert registry.withdraw_invites("laptop") == 1
+    assert registry.withdraw_invites("laptop") == 0
+    assert [left.id for left in registry.invites(200)] == [used.id]
+    assert registry.redeem(used.id, key(7), key(8), None, 300).label == "laptop"

@@ -1,0 +1,103 @@
+"""What one knock costs the server, step by step, timed in this process with the server's own functions.
+
+The sum is less than what the wire shows: two processes are woken and switched to, and packets pass the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from benchmarks.figures import Series
+from spa_protocol.answer import Answer, seal_answer
+from spa_protocol.keys import KEY_SIZE, Channel, derive, public_key
+from spa_protocol.knock import Knock, seal_knock
+from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
+from spa_server.decide.decision import DeviceStanding, decide
+from spa_server.decide.decision import Path as Way
+from spa_server.enforce import firewall
+from spa_server.enforce.client import FirewallClient
+from spa_server.enforce.leases import Grant, open_leases
+from spa_server.enforce.nftset import NftSocket
+from spa_server.enforce.requests import Wanted
+from spa_server.remember.store import open_store
+from spa_server.remember.used import UsedSlots
+from spa_server.service import PortRange, Service
+from tests.lab import Host
+
+TIME_MS = 1_700_000_000_000
+WEB = Service("web", tcp=(PortRange(8443, 8443),), udp=(), roles=frozenset({"admin"}))
+LABEL = "laptop-0"
+LEASE_S = 1
+
+
+def measure(server: Host, rounds: int) -> list[Series]:
+    """The steps in their order, in microseconds. `server`: a namespace in which the perimeter stands."""
+    source, destination = IPv4Address("203.0.113.1"), server.ipv4
+    gate_secret, seed, server_seed = (os.urandom(KEY_SIZE) for _ in range(3))
+    keys, identity, public = derive(gate_secret, Channel.DEVICE), public_key(server_seed), public_key(seed)
+    knock = Knock(TIME_MS, ("web",))
+    datagram = seal_knock(knock, keys=keys, seed=seed, server_identity=identity, slot=0, nonce=os.urandom(NONCE_SIZE))
+    opened = _opened(datagram, keys.request_seal)
+    standing = DeviceStanding(LABEL, frozenset({"admin"}), enabled=True, key_retired=False)
+    answer = Answer(refusal=None, time_ms=TIME_MS, seen=source, seen_port=40_000, slots=16, about=LABEL)
+
+    def sealed_answer(_: int) -> object:
+        return seal_answer(
+            answer,
+            keys=keys,
+            server_seed=server_seed,
+            server_identity=identity,
+            request_head=opened.head,
+            nonce=os.urandom(NONCE_SIZE),
+        )
+
+    way = Way(source, destination)
+    series = [
+        _timed("open the seal", rounds, lambda _: unseal(datagram, keys.request_seal)),
+        _timed("verify the signature", rounds, lambda _: opened.is_signed_by(public, Domain.KNOCK, identity)),
+        _timed("parse and decide", rounds, lambda _: decide(Knock.parse(opened.body), way, standing, (WEB,))),
+    ]
+    with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder, open_store(Path(folder), create=True) as store:
+        used = UsedSlots(store)
+        series.append(_timed("record the slot (SQLite)", rounds, lambda number: used.use(1, number, 0)))
+    with server.enter():
+        nft = NftSocket()
+    grant = Grant(WEB, source, destination, LEASE_S, LABEL)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    series.append(_timed("open the lease (netlink)", rounds, lambda _: open_leases(nft, (grant,))))
+    thread = threading.Thread(target=firewall.serve, args=(theirs, (WEB,), nft), daemon=True)
+    thread.start()
+    client = FirewallClient(ours)
+    wanted = (Wanted(0, LEASE_S),)
+    through = "the same through the socket pair, to another thread"
+    series.append(_timed(through, rounds, lambda _: client.open_(source, destination, LABEL, wanted)))
+    client.close()
+    thread.join(timeout=5)
+    theirs.close()
+    series.append(_timed("seal the answer", rounds, sealed_answer))
+    return series
+
+
+def _opened(datagram: bytes, key: bytes) -> Opened:
+    opened = unseal(datagram, key)
+    if opened is None:
+        raise AssertionError("a datagram that was just sealed opens")
+    return opened
+
+
+def _timed(title: str, rounds: int, step: Callable[[int], object]) -> Series:
+    for number in range(-rounds // 10, 0):
+        step(-number + rounds)
+    taken: list[float] = []
+    for number in range(rounds):
+        begun_ns = time.perf_counter_ns()
+        step(number)
+        taken.append((time.perf_counter_ns() - begun_ns) / 1000)
+    return Series(title, "µs", tuple(taken))

@@ -1,0 +1,149 @@
+"""Knock sockets on a host with several addresses: what was knocked at is known, and the answer leaves from there."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import pytest
+
+from spa_protocol.seal import DATAGRAM_SIZE
+from spa_server.listen.sockets import MOST_AT_ONCE, PortTaken, Received, answer, bind_knock_sockets, receive
+from spa_server.service import Address
+from tests.lab import Host, Lab
+
+PORT = 62201
+SECOND = {4: "198.51.100.2", 6: "2001:db8:1::2"}
+KNOCK = bytes(range(256)) * 2
+ANY = (ip_address("0.0.0.0"), ip_address("::"))
+
+
+@dataclass(slots=True)
+class Door:
+    """A host with two addresses a family, and knock sockets on it."""
+
+    server: Host
+    alice: Host
+    sockets: list[socket.socket]
+
+    def addresses(self, family: int) -> tuple[Address, Address]:
+        return self.server.address(family), ip_address(SECOND[family])
+
+    def arrivals(self, at_least: int = 1) -> list[tuple[socket.socket, Received]]:
+        """What has come in, when there is as much or two seconds are over."""
+        found: list[tuple[socket.socket, Received]] = []
+        while len(found) < at_least and (ready := select.select(self.sockets, (), (), 2)[0]):
+            for sock in ready:
+                found += [(sock, received) for received in receive(sock)]
+        return found
+
+
+@pytest.fixture
+def door(module_lab: Lab) -> Iterator[Door]:
+    server = module_lab.server
+    for family, address in SECOND.items():
+        argv = ["ip", "address", "replace", f"{address}/{24 if family == 4 else 64}", "dev", "eth0", "nodad"]
+        server.run(argv if family == 6 else argv[:-1])
+    with server.enter():
+        sockets = bind_knock_sockets(ANY, PORT)
+    yield Door(server, module_lab.clients["alice"], sockets)
+    for sock in sockets:
+        sock.close()
+
+
+def client_socket(door: Door, family: int) -> socket.socket:
+    sock = door.alice.new_socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.settimeout(2)
+    return sock
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("which", [0, 1], ids=["first address", "second address"])
+def test_a_datagrams_path_is_known_and_its_answer_takes_it_back(door: Door, family: int, which: int) -> None:
+    knocked_at = door.addresses(family)[which]
+    with client_socket(door, family) as sock:
+        sock.sendto(KNOCK, (str(knocked_at), PORT))
+        ((heard_by, received),) = door.arrivals()
+        assert received.datagram == KNOCK
+        assert (received.path.source, received.path.destination) == (door.alice.address(family), knocked_at)
+        assert received.source_port == sock.getsockname()[1]
+        answer(heard_by, received, b"answer")
+        data, peer = sock.recvfrom(100)
+    assert data == b"answer"
+    assert (ip_address(peer[0]), peer[1]) == (knocked_at, PORT)
+
+
+def test_a_link_local_knock_is_answered_on_its_own_link(door: Door) -> None:
+    listed = door.server.run(["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]).stdout
+    link_local = listed.split()[3].partition("/")[0]
+    with door.alice.enter():
+        scope = socket.if_nametoindex("eth0")
+    with client_socket(door, 6) as sock:
+        sock.sendto(KNOCK, (link_local, PORT, 0, scope))
+        ((heard_by, received),) = door.arrivals()
+        assert received.path.destination == ip_address(link_local)
+        assert received.path.source.is_link_local
+        answer(heard_by, received, b"answer")
+        assert sock.recv(100) == b"answer"
+
+
+@pytest.mark.parametrize("size", [0, 1, DATAGRAM_SIZE - 1, DATAGRAM_SIZE + 1, 1400])
+def test_a_datagram_of_another_size_is_left_out(door: Door, size: int) -> None:
+    with client_socket(door, 4) as sock:
+        sock.sendto(bytes(size), (str(door.server.ipv4), PORT))
+        sock.sendto(KNOCK, (str(door.server.ipv4), PORT))
+    assert [received.datagram for _, received in door.arrivals()] == [KNOCK]
+
+
+def test_a_datagram_to_all_nodes_is_left_out(door: Door) -> None:
+    with door.alice.enter():
+        scope = socket.if_nametoindex("eth0")
+    with client_socket(door, 6) as sock:
+        sock.sendto(KNOCK, ("ff02::1", PORT, 0, scope))
+        sock.sendto(KNOCK, (str(door.server.ipv6), PORT))
+    assert [received.path.destination for _, received in door.arrivals()] == [door.server.ipv6]
+
+
+def test_other_work_gets_its_turn_after_so_many(door: Door) -> None:
+    with client_socket(door, 4) as sock:
+        for _ in range(MOST_AT_ONCE + 10):
+            sock.sendto(KNOCK, (str(door.server.ipv4), PORT))
+    ready = select.select(door.sockets, (), (), 2)[0]
+    assert [len(list(receive(each))) for each in ready] == [MOST_AT_ONCE]
+    assert len(door.arrivals(10)) == 10
+
+
+def test_an_answer_that_cannot_be_sent_is_no_fault(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    with client_socket(door, 4) as sock:
+        sock.sendto(KNOCK, (SECOND[4], PORT))
+        ((heard_by, received),) = door.arrivals()
+    door.server.run(["ip", "address", "delete", f"{SECOND[4]}/24", "dev", "eth0"])
+    answer(heard_by, received, b"answer")
+    assert "was not sent" in caplog.text
+
+
+def test_a_port_in_use_is_said_with_the_command_that_finds_the_program(door: Door) -> None:
+    with door.server.enter(), pytest.raises(PortTaken, match=r"in use .* ss -lunp"):
+        bind_knock_sockets(ANY, PORT)
+
+
+def test_an_address_that_is_not_this_hosts_is_said(door: Door) -> None:
+    with door.server.enter(), pytest.raises(PortTaken, match=r"192\.0\.2\.1 .* server\.listen"):
+        bind_knock_sockets((ip_address("192.0.2.1"),), PORT + 1)
+
+
+def test_one_address_alone_hears_only_what_is_sent_to_it(door: Door) -> None:
+    with door.server.enter():
+        (only,) = bind_knock_sockets((ip_address(SECOND[4]),), PORT + 1)
+    with only, client_socket(door, 4) as sock:
+        sock.sendto(KNOCK, (str(door.server.ipv4), PORT + 1))
+        sock.sendto(KNOCK, (SECOND[4], PORT + 1))
+        assert select.select([only], (), (), 2)[0]
+        assert [received.path.destination for received in receive(only)] == [ip_address(SECOND[4])]
+
+
+def test_an_empty_socket_gives_nothing_and_does_not_wait(door: Door) -> None:
+    assert [list(receive(sock)) for sock in door.sockets] == [[], []]
