@@ -54,7 +54,7 @@ def status(as_json: bool, config_path: Path) -> None:
     need_root("reading the perimeter")
     with plain_errors():
         config = load(config_path)
-        standing = perimeter.standing()
+        standing = perimeter.standing(config.services)
         counters = perimeter.counters()
         try:
             server = ask(config.control_socket, "status")
@@ -81,7 +81,11 @@ def _for_people(numbers: dict[str, object]) -> str:
     services = cast("dict[str, dict[str, int]]", numbers["services"])
     lines = [
         "perimeter  "
-        + ("closed, standing in the kernel" if numbers["perimeter"] else "NOT UP: spa-server perimeter apply"),
+        + (
+            "closed, standing in the kernel"
+            if numbers["perimeter"]
+            else "NOT UP as configured: spa-server perimeter apply"
+        ),
         "server     " + (_server_line(server) if server else "not running: spa-server run"),
         f"gate       {knocks['admitted']} datagrams admitted by a tag, {knocks['dropped']} dropped",
     ]

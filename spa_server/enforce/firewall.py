@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import socket
 import time
 from collections.abc import Sequence
 
+from spa_protocol.names import is_label
 from spa_server.enforce.leases import Grant, NotReachable, destinations, open_leases
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.nftset import NftSocket
@@ -36,7 +36,6 @@ from spa_server.service import Service, is_unicast
 LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000 + 60_000
 """Day-long windows, a day of clock skew on either side, and something for being armed a little early."""
 
-_label = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _log = logging.getLogger(__name__)
 
 
@@ -101,7 +100,7 @@ def _checked(request: Open, services: Sequence[Service]) -> tuple[Grant, ...]:
     """The grants that a request asks for; NotAllowed or NotReachable if any is not to be had."""
     if time.monotonic() * 1000 > request.not_after_ms:
         raise NotAllowed("a request from too long ago")
-    if not _label.match(request.label):
+    if not is_label(request.label):
         raise NotAllowed(f"a label with other characters: {request.label!r}")
     for address in (request.source, request.destination):
         if not is_unicast(address):

@@ -102,10 +102,10 @@ def remove() -> bool:
     return stood
 
 
-def standing() -> bool:
-    """Whether the perimeter is up: its table with both base chains, each ending what is not admitted."""
-    rules = {rule["chain"] for rule in of_kind(ruleset_items(), "rule", "inet", TABLE)}
-    return {"knock", "services"} <= rules
+def standing(services: Sequence[Service] = ()) -> bool:
+    """Whether the perimeter is up: its table with both base chains, and a chain for each of the services."""
+    with_rules = {rule["chain"] for rule in of_kind(ruleset_items(), "rule", "inet", TABLE)}
+    return chain_names(services) <= with_rules
 
 
 def show() -> str:

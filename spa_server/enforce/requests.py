@@ -1,7 +1,7 @@
 """What the network process may ask of the firewall process, as messages on a SOCK_SEQPACKET socket pair.
 
-Fixed layouts, big-endian, one message a packet. Both processes import this, so it must import nothing else of this
-package: no kernel code reaches the process that reads packets from strangers.
+Fixed layouts, big-endian, one message a packet. Both processes import this, so it must import nothing else of
+`enforce`: no kernel code reaches the process that reads packets from strangers.
 
     request   kind u8 | zero u8 | count u16 | sequence u32 | ...
       ARM       timeout_ms u32 | count x tag (8)

@@ -83,8 +83,9 @@ class Membership:
         step_ms = now.boot_wall_ms - self._boot_wall_ms
         if abs(step_ms) >= CLOCK_STEP_MS:
             log.warning("the clock was stepped by %+.1f s; arming the gate anew", step_ms / 1000)
-            self.read_again(now)
+            # First the gate: in windows armed by the old time a new holder's tags could get times that are refused.
             self.gate.rearm(now.wall_ms, self.first_window(now))
+            self.read_again(now)
         else:
             # Slewing (adjtime) moves the clock a little at a time and needs no new tags.
             self.gate.renew(now.wall_ms, self.first_window(now))

@@ -1,6 +1,6 @@
 """The control socket: how commands on the same host talk to the running server.
 
-A Unix socket that root and the server's own user may use. One request and one answer, each one line of JSON:
+A Unix socket that only root may use. One request and one answer, each one line of JSON:
 `{"ask": "status"}` or `{"ask": "refresh"}`. It changes nothing by itself: edits go to the registry, and `refresh` only
 says that there were some.
 """
