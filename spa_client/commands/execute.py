@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from spa_client.commands.options import source_option, timeout_option
 from spa_client.errors import SpaError
-from spa_client.knocking import DEFAULT_TIMEOUT_S, Request
+from spa_client.knocking import Request
 from spa_client.opening import Wait, knock_until_open
 from spa_client.renewal import Renewal
 from spa_client.running import run_command
@@ -31,18 +32,10 @@ Exit codes: the command's own; 128 + N when signal N ended it; and
 @click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--service", "-s", "services", multiple=True, metavar="SERVICE", help="Open this one; may be repeated.")
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
-@click.option("--source", metavar="seen|local|ADDRESS", help="Whom to open for; 'local' or an address is signed.")
+@source_option
 @click.option("--wait", is_flag=True, help="Wait for the TCP port also when the server has confirmed.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to watch where no answer comes.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(0.05, 3600),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the answer.",
-)
+@timeout_option
 def command(
     name: str,
     words: tuple[str, ...],

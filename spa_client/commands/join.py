@@ -7,9 +7,9 @@ import sys
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.commands.options import timeout_option
 from spa_client.enrol import join
 from spa_client.errors import BadUsage
-from spa_client.knocking import DEFAULT_TIMEOUT_S
 from spa_client.storage import Store
 
 _LONGEST_INVITE = 4096
@@ -20,15 +20,7 @@ _LONGEST_INVITE = 4096
 @click.option("--name", help="What to call the perimeter here; else the first part of the server's name.")
 @click.option("--replace", "replace_old", is_flag=True, help="Take the place of a perimeter of that name.")
 @click.option("--no-answer", is_flag=True, help="The server never answers: store the perimeter without its word.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(0.05, 3600),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the answer.",
-)
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print the perimeter as JSON.")
 def command(invite: str, name: str | None, replace_old: bool, no_answer: bool, timeout_s: float, as_json: bool) -> None:
     """Enrol this device with an INVITE, the text that `spa-server invite` printed; '-' reads it from standard input.

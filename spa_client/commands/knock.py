@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from spa_client.commands import EXIT_CODES
-from spa_client.knocking import DEFAULT_TIMEOUT_S, Opened, OpenService, Request
+from spa_client.commands.options import source_option, timeout_option
+from spa_client.knocking import Opened, OpenService, Request
 from spa_client.opening import Wait, knock_once, knock_until_open
 from spa_client.storage import Store
 
@@ -18,18 +19,10 @@ from spa_client.storage import Store
 @click.argument("name", required=False)
 @click.argument("services", metavar="[SERVICE]...", nargs=-1)
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; else the default.")
-@click.option("--source", metavar="seen|local|ADDRESS", help="Whom to open for; 'local' or an address is signed.")
+@source_option
 @click.option("--wait", is_flag=True, help="Wait until the service's TCP port accepts a connection.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to wait for; implies --wait.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(0.05, 3600),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the answer.",
-)
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print what opened as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when it opened.")
 def command(
