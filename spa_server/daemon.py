@@ -40,11 +40,10 @@ def run(config: ServerConfig) -> int:
     account = privilege.find_user(config.user)
     control_socket = bind_control(config.control_socket)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    parent_pid = os.getpid()
     child = os.fork()
     if child == 0:
         ours.close()
-        _network_process(config, Inherited(tuple(knock_sockets), control_socket, theirs), account, parent_pid)
+        _network_process(config, Inherited(tuple(knock_sockets), control_socket, theirs), account)
     theirs.close()
     for sock in (*knock_sockets, control_socket):
         sock.close()
@@ -69,13 +68,11 @@ def _close_ports_and_bind(config: ServerConfig) -> list[socket.socket]:
     return knock_sockets
 
 
-def _network_process(
-    config: ServerConfig, inherited: Inherited, account: pwd.struct_passwd, parent_pid: int
-) -> NoReturn:
+def _network_process(config: ServerConfig, inherited: Inherited, account: pwd.struct_passwd) -> NoReturn:
     """The child: give up everything, then serve. Never returns into the parent's code."""
     code = FAULT
     try:
-        privilege.become_unprivileged(account, parent_pid)
+        privilege.become_unprivileged(account)
         NetworkProcess(config, inherited).run()
         code = 0
     except StateError as error:
@@ -103,7 +100,7 @@ def _firewall_process(config: ServerConfig, channel: socket.socket, child: int) 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    signal.signal(signal.SIGALRM, _give_up)
+    signal.signal(signal.SIGALRM, lambda *_: _give_up(child))
     try:
         privilege.keep_only_net_admin()
         firewall.serve(channel, config.services)
@@ -121,7 +118,11 @@ def _firewall_process(config: ServerConfig, channel: socket.socket, child: int) 
     return BAD_STATE if code == BAD_STATE else FAULT
 
 
-def _give_up(*_: object) -> None:
-    """End although the child does not: the kernel then kills it (`privilege.become_unprivileged`)."""
-    log.error("the network process does not end; killing it")
+def _give_up(child: int) -> NoReturn:
+    """End although the child does not.
+
+    Without CAP_KILL this process cannot end another user's, nor does a parent-death signal reach it then (seen on Linux
+    6.18); systemd kills what is left of a service.
+    """
+    log.error("the network process does not end and keeps the knock port; end it with: kill -9 %d", child)
     os._exit(FAULT)

@@ -10,13 +10,11 @@ import contextlib
 import ctypes
 import os
 import pwd
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 CAP_NET_ADMIN = 12
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
@@ -68,8 +66,8 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def become_unprivileged(account: pwd.struct_passwd, parent_pid: int) -> None:
-    """Become that user with no group but its own and no capability, and die when the parent does.
+def become_unprivileged(account: pwd.struct_passwd) -> None:
+    """Become that user with no group but its own and no capability.
 
     Raises OSError where the kernel refuses; then the process must end.
     """
@@ -79,10 +77,6 @@ def become_unprivileged(account: pwd.struct_passwd, parent_pid: int) -> None:
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     _set_capabilities(0)
     _finish()
-    # Only now: a change of user clears it (prctl(2)). SIGKILL, so that it also ends a process that is stopped or stuck.
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        raise ProcessLookupError("the firewall process ended during start")
 
 
 def keep_only_net_admin() -> None:

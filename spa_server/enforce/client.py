@@ -74,8 +74,10 @@ class FirewallClient:
 
     def has_ended(self) -> bool:
         """Whether the other end is closed; to be asked between requests. Throws away answers that came too late."""
+        # With a time limit, Python would wait for data before it looks at flags such as MSG_DONTWAIT.
+        self._channel.setblocking(False)
         try:
-            while self._channel.recv(MESSAGE_LARGEST, socket.MSG_DONTWAIT):
+            while self._channel.recv(MESSAGE_LARGEST):
                 pass
         except BlockingIOError:
             return False

@@ -58,7 +58,7 @@ table inet {table} {{
 		type filter hook prerouting priority mangle; policy accept;
 		iif "lo" accept
 {dispatch}		# To TCP the knock port is as silent as to UDP: no reset sets it apart from the services.
-		tcp dport {knock_port} ct state new,invalid,untracked counter name knock_dropped drop
+		tcp dport {knock_port} fib daddr type local ct state new,invalid,untracked counter name knock_dropped drop
 	}}
 {chains}}}
 """  # noqa: E501 - rules are not broken over lines

@@ -30,7 +30,7 @@ from tests.lab import Lab
 KILLS = int(os.environ.get("SPA_KILLS", "200"))
 SLOTS = 64
 LAPTOPS = 3
-SAMPLES = 20
+SAMPLES = 10
 VICTIMS = ("network", "firewall", "network, firewall", "firewall, network")
 
 
@@ -84,13 +84,15 @@ def site(lab: Lab) -> Iterator[Site]:
 
 
 def measured_latency_s(site: Site, knocks: Iterator[tuple[Keys, bytes]], sock: socket.socket) -> float:
-    """The median time from a knock's departure to its reply's arrival."""
+    """The median time from the departure of a server's first knock to its reply's arrival."""
     taken_s = []
     for _ in range(SAMPLES):
+        site.server.kill()
+        site.server.start()
         keys, datagram = next(knocks)
         begun_s = time.perf_counter()
         sock.sendto(datagram, (str(site.lab.server.ipv4), 62201))
-        assert site.receive(sock, keys, datagram, 2) == "granted"
+        assert site.receive(sock, keys, datagram, 5) == "granted"
         taken_s.append(time.perf_counter() - begun_s)
     assert site.watch.new() == SAMPLES
     return statistics.median(taken_s)

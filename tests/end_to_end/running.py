@@ -11,9 +11,7 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sysconfig
 import tempfile
 import threading
 import time
@@ -22,13 +20,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from spa_client.storage import Store
 from spa_server.tell import control
-from tests.end_to_end.crafting import Keys
-from tests.lab import Address, Host, Lab
+from tests.end_to_end.laptop import KNOCK_PORT, SCRIPTS, Laptop, ask_udp, send_udp, udp_socket
+from tests.lab import Host, Lab
 
-SCRIPTS = Path(sysconfig.get_path("scripts"))
-KNOCK_PORT = 62201
+__all__ = [
+    "KNOCK_PORT",
+    "NETWORK_USER",
+    "PATIENCE_S",
+    "SCRIPTS",
+    "WEB",
+    "Laptop",
+    "RunningServer",
+    "ask_udp",
+    "enrolled",
+    "open_folder",
+    "send_udp",
+    "udp_socket",
+    "wait_until",
+]
+
 NETWORK_USER = "nobody"
 """The network process's user: one that every machine has."""
 PATIENCE_S = 20.0
@@ -60,30 +71,6 @@ def wait_until(true: Callable[[], bool], what: str, patience_s: float = PATIENCE
     while not true():
         assert time.monotonic() < end_s, f"not within {patience_s:g} s: {what}"
         time.sleep(0.005)
-
-
-def udp_socket(host: Host, to: Address) -> socket.socket:
-    """A new UDP socket in the namespace, of the family of `to`. Close it yourself."""
-    return host.new_socket(socket.AF_INET if to.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
-
-
-def send_udp(host: Host, datagram: bytes, to: Address, port: int = KNOCK_PORT) -> None:
-    """Send one datagram from there and wait for nothing."""
-    with udp_socket(host, to) as sock:
-        sock.sendto(datagram, (str(to), port))
-
-
-def ask_udp(
-    host: Host, datagram: bytes, to: Address, port: int = KNOCK_PORT, *, patience_s: float = 2.0
-) -> bytes | None:
-    """Send one datagram from there, and return the one that comes back, or None."""
-    with udp_socket(host, to) as sock:
-        sock.settimeout(patience_s)
-        sock.sendto(datagram, (str(to), port))
-        try:
-            return sock.recv(2048)
-        except TimeoutError:
-            return None
 
 
 class RunningServer:
@@ -268,7 +255,7 @@ class RunningServer:
         if self._reader is not None:
             self._reader.join(timeout=PATIENCE_S)
         # The network process dies of its parent's death or has been waited for; restarts must not meet it.
-        wait_until(lambda: _is_gone(self.network_pid), "the end of the network process")
+        wait_until(lambda: is_gone(self.network_pid), "the end of the network process")
         self.process, self.network_pid = None, 0
         return code
 
@@ -280,44 +267,6 @@ class RunningServer:
                 self._more.notify_all()
         with self._more:
             self._more.notify_all()
-
-
-class Laptop:
-    """`spa-client` in a namespace, with a folder of its own."""
-
-    def __init__(self, host: Host, folder: Path) -> None:
-        self.host = host
-        self.folder = folder
-        self.env = {**os.environ, "SPA_CLIENT_FOLDER": str(folder)}
-
-    def join(self, invite: str, *options: str, name: str = "office") -> None:
-        """Enrol, or fail with what the client said."""
-        self.client("join", "--name", name, *options, invite, check=True)
-
-    def client(
-        self, *argv: str, check: bool = False, env: dict[str, str] | None = None, timeout: float = 30
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a `spa-client` command to its end; `env` is added to the laptop's own."""
-        environment = {**self.env, **(env or {})}
-        return self.host.run([str(SCRIPTS / "spa-client"), *argv], check=check, env=environment, timeout=timeout)
-
-    def start_client(self, *argv: str) -> subprocess.Popen[bytes]:
-        """Start a `spa-client` command; it is killed when the lab ends."""
-        pipe = subprocess.PIPE
-        return self.host.popen([str(SCRIPTS / "spa-client"), *argv], env=self.env, stdout=pipe, stderr=pipe)
-
-    def keys(self, name: str = "office") -> Keys:
-        """What it needs to seal knocks by hand; shares the client's own record of slots used."""
-        store = Store(self.folder, self.folder / ".state")
-        return Keys(store.load(name), store.memory(name).slots)
-
-    def send(self, datagram: bytes, to: Address, port: int = KNOCK_PORT) -> None:
-        """Send one datagram and wait for nothing."""
-        send_udp(self.host, datagram, to, port)
-
-    def ask(self, datagram: bytes, to: Address, port: int = KNOCK_PORT, *, patience_s: float = 2.0) -> bytes | None:
-        """Send one datagram, and return the one that comes back, or None."""
-        return ask_udp(self.host, datagram, to, port, patience_s=patience_s)
 
 
 def enrolled(
@@ -334,7 +283,7 @@ def _resident_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-def _is_gone(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     if not pid:
         return True
     try:

@@ -159,31 +159,24 @@ def test_nothing_is_overwritten_by_init(server: RunningServer) -> None:
     assert server.config.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("argv", "code"),
-    [
-        (("invite", "new-laptop"), USAGE),
-        (("invite", "bad label!", "--user", "u", "--role", "r"), REFUSED),
-        (("device", "show", "nobody-knows"), REFUSED),
-        (("device", "disable", "nobody-knows"), REFUSED),
-        (("device", "remove", "nobody-knows"), REFUSED),
-        (("why", "nobody-knows"), REFUSED),
-        (("why", "bad label!"), USAGE),
-    ],
-)
-def test_what_is_asked_for_makes_no_sense(server: RunningServer, argv: tuple[str, ...], code: int) -> None:
-    said(server.command(*argv, check=False), code)
+def test_what_is_asked_for_makes_no_sense(server: RunningServer) -> None:
+    said(server.command("invite", "new-laptop", check=False), USAGE)
+    said(server.command("why", "bad label!", check=False), USAGE)
+    said(server.command("invite", "bad label!", "--user", "u", "--role", "r", check=False), REFUSED)
+    for argv in (("device", "show"), ("device", "disable"), ("device", "remove"), ("why",)):
+        said(server.command(*argv, "nobody-knows", check=False), REFUSED)
 
 
 def test_nobody_has_a_lease_to_revoke(server: RunningServer) -> None:
     with server:
-        assert said(server.command("lease", "revoke", "alice", check=False), REFUSED).startswith("alice has no lease")
+        assert said(server.command("lease", "revoke", "alice", check=False), REFUSED).endswith("spa-server lease list")
 
 
 def test_status_without_a_server_says_what_to_start(server: RunningServer) -> None:
     done = server.command("status", check=False)
     assert done.returncode == FAULT
-    assert "NOT UP: spa-server perimeter apply" in done.stdout
+    assert "NOT UP" in done.stdout
+    assert "spa-server perimeter apply" in done.stdout
     assert "not running: spa-server run" in done.stdout
     server.command("perimeter", "apply")
     assert "closed, standing in the kernel" in server.command("status", check=False).stdout

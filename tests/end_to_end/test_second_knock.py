@@ -110,7 +110,7 @@ def test_revoking_a_lease_ends_its_live_connections(
         with accepted:
             assert talks(connection, accepted)
             said = server.command("lease", "revoke", "alice-laptop").stdout
-            assert said == "ended 4 leases of alice-laptop and the connections they had opened\n"
+            assert "4 leases" in said
             assert is_ended(accepted)
             assert not talks(connection, accepted)
     assert not alice.host.reaches_tcp(lab.server.address(version), port)

@@ -102,13 +102,23 @@ def test_another_address_can_be_named_from_the_command_line(server: RunningServe
     assert sources(server) == {(str(neighbour.ipv4), 9443)}
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["1.2.3.4.5", "192.0.2.7.", "192.0.2", "fe80::1%eth0", "::ffff:192.0.2.7", "0x7f.1", "here", "", "224.0.0.1"],
+NO_SOURCES = (
+    "1.2.3.4.5",
+    "192.0.2.7.",
+    "192.0.2",
+    "fe80::1%eth0",
+    "::ffff:192.0.2.7",
+    "0x7f.1",
+    "here",
+    "",
+    "224.0.0.1",
 )
-def test_an_address_that_is_none_is_refused_in_one_line(server: RunningServer, alice: Laptop, source: str) -> None:
-    refused = alice.client("knock", "office", "seen", "--source", source)
-    assert refused.returncode in (2, 3)
-    assert refused.stderr.startswith("spa-client: ")
-    assert refused.stderr.count("\n") == 1
+
+
+def test_an_address_that_is_none_is_refused_in_one_line(server: RunningServer, alice: Laptop) -> None:
+    for source in NO_SOURCES:
+        refused = alice.client("knock", "office", "seen", "--source", source)
+        assert refused.returncode in (2, 3), source
+        assert refused.stderr.startswith("spa-client: ")
+        assert refused.stderr.count("\n") == 1
     assert server.leases() == []

@@ -22,7 +22,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Known:
-    """A device as the registry should have it: its keys, each with the second from which it is dead."""
+    """A device as the registry should have it: its gate secrets, each with the second from which it is dead."""
 
     enabled: bool = True
     keys: dict[bytes, float] = field(default_factory=dict)

@@ -111,7 +111,7 @@ class Perimeter(RuleBasedStateMachine):
         keyring = Keyring(label, secret(f"seed {label} {key}"), secret(f"gate {label} {key}"))
         with contextlib.suppress(RegistryError), self._command(told) as registry:
             registry.add_device(label, "user", ROLES[label], keyring.public, keyring.gate_secret, self.now.wall_s)
-            self.devices[label] = Known(keys={keyring.seed: float("inf")})
+            self.devices[label] = Known(keys={keyring.gate_secret: float("inf")})
         if keyring not in self.keyrings:
             self.keyrings.append(keyring)
 
@@ -236,7 +236,7 @@ class Perimeter(RuleBasedStateMachine):
 
     def _may_open(self, owner: Keyring) -> bool:
         known = self.devices.get(owner.label)
-        return known is not None and known.enabled and known.keys.get(owner.seed, 0) > self.now.wall_s
+        return known is not None and known.enabled and known.keys.get(owner.gate_secret, 0) > self.now.wall_s
 
     def _deliver(self, sent: Sent, *, six: bool = False, housekept: bool = True) -> Answer | None:
         if sent not in self.post:
@@ -285,7 +285,7 @@ class Perimeter(RuleBasedStateMachine):
             assert not self.read_only, "enrolled without a record"
             invited.used_by = becomes.seed
             known = self.devices.setdefault(becomes.label, Known())
-            known.take_over(becomes.seed, self.now.wall_s + invited.overlap_s if invited.overlap_s else None)
+            known.take_over(becomes.gate_secret, self.now.wall_s + invited.overlap_s if invited.overlap_s else None)
             self.keyrings.append(becomes)
 
     @invariant()
