@@ -114,8 +114,10 @@ def _firewall_process(config: ServerConfig, channel: socket.socket, child: int) 
     if stopping or code == 0:
         log.info("the firewall process ends")
         return 0
+    if code == BAD_STATE:  # the network process has said what is wrong
+        return BAD_STATE
     log.error("the network process ended with status %d; the perimeter stays closed", code)
-    return BAD_STATE if code == BAD_STATE else FAULT
+    return FAULT
 
 
 def _give_up(child: int) -> NoReturn:

@@ -13,32 +13,35 @@ import click
 
 from spa_server.commands.exits import EXIT_CODES, Exit
 
-_MODULES = {
-    "init": "setup",
-    "run": "service",
-    "status": "service",
-    "perimeter": "perimeter",
-    "invite": "invite",
-    "device": "device",
-    "lease": "lease",
-    "why": "why",
+COMMANDS = {
+    "init": ("setup", "Make keys, server.toml and the state folder."),
+    "run": ("service", "Close the ports and serve in the foreground."),
+    "status": ("service", "Whether all stands and runs, and what was counted."),
+    "perimeter": ("perimeter", "Put up, print or take down the closed ruleset."),
+    "invite": ("invite", "Make the one line that enrols a device."),
+    "device": ("device", "Show and change who may knock."),
+    "lease": ("lease", "Show and end what is open now."),
+    "why": ("why", "Why a device or an address was refused."),
 }
+"""Name, module and summary of each command, in the order a new operator meets them."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order a new operator meets them."""
-        return list(_MODULES)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in _MODULES:
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"spa_server.commands.{_MODULES[cmd_name]}")
+        module = importlib.import_module(f"spa_server.commands.{COMMANDS[cmd_name][0]}")
         command = getattr(module, cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 @click.group(

@@ -26,7 +26,7 @@ def device() -> None:
     """The devices that may knock. A running server knows of a change before the command returns."""
 
 
-@device.command(epilog=EXIT_CODES)
+@device.command(epilog=EXIT_CODES, short_help="Register a device whose key is known.")
 @click.argument("label")
 @click.option("--user", required=True, help="Who uses the device.")
 @click.option("--role", "roles", multiple=True, required=True, help="A role; may be repeated.")
@@ -72,7 +72,7 @@ def add(
         click.echo(text)
 
 
-@device.command("list", epilog=EXIT_CODES)
+@device.command("list", epilog=EXIT_CODES, short_help="Every device.")
 @json_option
 @config_option
 def list_(as_json: bool, config_path: Path) -> None:
@@ -95,7 +95,7 @@ def list_(as_json: bool, config_path: Path) -> None:
         click.echo(table(head, [_row(item) for item in described]))
 
 
-@device.command(epilog=EXIT_CODES)
+@device.command(epilog=EXIT_CODES, short_help="One device and its public keys.")
 @click.argument("label")
 @json_option
 @config_option
@@ -123,7 +123,7 @@ def show(label: str, as_json: bool, config_path: Path) -> None:
         click.echo(f"key       {key['public']}{until}")
 
 
-@device.command(epilog=EXIT_CODES)
+@device.command(epilog=EXIT_CODES, short_help="Keep a device out; end what it has open.")
 @click.argument("label")
 @click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
 @config_option
@@ -144,7 +144,7 @@ def disable(label: str, keep_leases: bool, config_path: Path) -> None:
     click.echo(f"disabled {label}; {ended}")
 
 
-@device.command(epilog=EXIT_CODES)
+@device.command(epilog=EXIT_CODES, short_help="Let a disabled device in again.")
 @click.argument("label")
 @config_option
 def enable(label: str, config_path: Path) -> None:
@@ -159,7 +159,7 @@ def enable(label: str, config_path: Path) -> None:
     click.echo(f"enabled {label}")
 
 
-@device.command(epilog=EXIT_CODES)
+@device.command(epilog=EXIT_CODES, short_help="Forget a device; end what it has open.")
 @click.argument("label")
 @click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
 @config_option
@@ -180,7 +180,7 @@ def remove(label: str, keep_leases: bool, config_path: Path) -> None:
     click.echo(f"removed {label}; {ended}")
 
 
-@device.command(epilog=EXIT_CODES)
+@device.command(epilog=EXIT_CODES, short_help="Print every device, secrets included.")
 @config_option
 def export(config_path: Path) -> None:
     """Print every device as JSON, gate secrets included: keep it as a secret.
@@ -196,7 +196,7 @@ def export(config_path: Path) -> None:
     click.echo(json.dumps(records, indent=1))
 
 
-@device.command("import", epilog=EXIT_CODES)
+@device.command("import", epilog=EXIT_CODES, short_help="Add every device of an export.")
 @click.argument("file", type=click.File("r"))
 @config_option
 def import_(file: TextIO, config_path: Path) -> None:

@@ -30,7 +30,7 @@ from spa_server.tell.table import utc
     show_default=True,
     help="For a device that exists: how long its old key still works after the new one is enrolled.",
 )
-@click.option("--address", "addresses", multiple=True, help="Tell clients this host instead of server.address.")
+@click.option("--address", "addresses", multiple=True, help="Tell clients this host instead of server.addresses.")
 @click.option("--cancel", is_flag=True, help="Instead, make every unused invite for LABEL void.")
 @click.option("--qr", is_flag=True, help="Also draw it as a QR code on the terminal.")
 @json_option

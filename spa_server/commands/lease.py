@@ -25,7 +25,7 @@ def lease() -> None:
     """Show or end the leases that are open in the kernel; works without a running server too."""
 
 
-@lease.command("list", epilog=EXIT_CODES)
+@lease.command("list", epilog=EXIT_CODES, short_help="Who is inside now.")
 @json_option
 @config_option
 def list_(as_json: bool, config_path: Path) -> None:
@@ -60,7 +60,7 @@ def list_(as_json: bool, config_path: Path) -> None:
     click.echo(table(("DEVICE", "SERVICE", "SOURCE", "TO", "PORT", "SECONDS LEFT"), rows))
 
 
-@lease.command("revoke", epilog=EXIT_CODES)
+@lease.command("revoke", epilog=EXIT_CODES, short_help="End the leases of a device or an address.")
 @click.argument("who", metavar="DEVICE|ADDRESS")
 @config_option
 def revoke_(who: str, config_path: Path) -> None:

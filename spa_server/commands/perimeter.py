@@ -19,7 +19,7 @@ def perimeter() -> None:
     """Put up, print or take down the closed ruleset; no server is needed."""
 
 
-@perimeter.command(epilog=EXIT_CODES)
+@perimeter.command(epilog=EXIT_CODES, short_help="Close every service in the kernel.")
 @config_option
 def apply(config_path: Path) -> None:
     """Close every configured service in the kernel, in one transaction; live leases stay.
@@ -39,7 +39,7 @@ def apply(config_path: Path) -> None:
     click.echo(f"closed: {names}; knocks are taken on udp/{config.knock_port}")
 
 
-@perimeter.command(epilog=EXIT_CODES)
+@perimeter.command(epilog=EXIT_CODES, short_help="Print the ruleset in the kernel.")
 @json_option
 def show(as_json: bool) -> None:
     """Print the ruleset as it stands in the kernel.
@@ -56,7 +56,7 @@ def show(as_json: bool) -> None:
     click.echo(json.dumps({"ruleset": text}) if as_json else text, nl=as_json)
 
 
-@perimeter.command(epilog=EXIT_CODES)
+@perimeter.command(epilog=EXIT_CODES, short_help="Take the ruleset down.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(yes: bool) -> None:
     """Take the perimeter down: every service is then as open as the rest of the firewall leaves it.
