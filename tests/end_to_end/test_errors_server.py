@@ -78,7 +78,7 @@ def test_a_second_server_is_told_of_the_first_and_does_it_no_harm(server: Runnin
 
 
 def test_a_firewall_of_another_table_is_named_with_the_command_that_mends_it(server: RunningServer, lab: Lab) -> None:
-    accept_icmp = "meta l4proto { icmp, ipv6-icmp } accept"
+    accept_icmp = "meta l4proto { 1, 58 } accept"
     chain = f"type filter hook input priority 0; policy drop; udp dport 62201 accept; {accept_icmp};"
     lab.server.nft(f"table inet filter {{ chain input {{ {chain} }}\n}}")
     with server, lab.server.listen_tcp(8443):
