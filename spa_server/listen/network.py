@@ -56,7 +56,6 @@ class NetworkProcess:
     def __init__(self, config: ServerConfig, inherited: Inherited, clock: Callable[[], Instant] = system_clock) -> None:
         self._clock = clock
         self._inherited = inherited
-        self._config = config
         now = clock()
         self._started = now
         self._store: Store = open_store(config.state_folder)
