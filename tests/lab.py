@@ -72,7 +72,7 @@ class Host:
         *,
         check: bool = True,
         input: str | None = None,
-        timeout: float = 30,
+        timeout: float = 90,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command there to its end; output is captured, and shown when a checked command fails."""
@@ -115,7 +115,7 @@ class Host:
         """A bound UDP socket there; on "::" it takes both families. Close it yourself."""
         return self._bound(socket.SOCK_DGRAM, port, address)
 
-    def connect_tcp(self, address: Address | str, port: int, timeout: float = 2) -> socket.socket:
+    def connect_tcp(self, address: Address | str, port: int, timeout: float = 20) -> socket.socket:
         """Connect from there; TimeoutError when nothing answers, ConnectionRefusedError on a reset."""
         family = socket.AF_INET6 if ":" in str(address) else socket.AF_INET
         connection = self.new_socket(family, socket.SOCK_STREAM)
@@ -127,13 +127,15 @@ class Host:
             raise
         return connection
 
-    def reaches_tcp(self, address: Address | str, port: int, timeout: float = 0.3) -> bool:
+    def reaches_tcp(self, address: Address | str, port: int, timeout: float = 5) -> bool:
         """Whether a TCP connection from there is accepted within `timeout` seconds."""
-        try:
-            self.connect_tcp(address, port, timeout).close()
-        except OSError:
-            return False
-        return True
+        with contextlib.suppress(OSError), self.connect_tcp(address, port, timeout):
+            return True
+        return False
+
+    def is_kept_out(self, address: Address | str, port: int) -> bool:
+        """Whether no TCP connection from there is accepted in the time in which one would be, many times over."""
+        return not self.reaches_tcp(address, port, timeout=0.3)
 
     def set_sysctl(self, name: str, value: str) -> None:
         """Write a sysctl of the namespace, such as `net/ipv4/ip_forward`."""
@@ -171,7 +173,7 @@ class Host:
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
                     with contextlib.suppress(OSError):

@@ -8,9 +8,29 @@ from pathlib import Path
 import pytest
 
 from spa_client.enrol import join
+from spa_client.exchange import Pace
+from spa_client.knocking import DEFAULT_TIMEOUT_S
 from spa_client.perimeter import Perimeter
 from spa_client.storage import FOLDER_VARIABLE, Store
 from tests.client.gatekeeper import Gatekeeper
+from tests.stalls import PATIENCE_S
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for the usual time waits far longer for an answer, and as long for the other family's.
+
+    The server is a thread of the test's own process, so when the machine stands still for a second neither has had any
+    time. Tests of the waiting itself ask for another time than the usual one, and then get just that.
+    """
+    scaled = Pace.within
+
+    def within(total_s: float) -> Pace:
+        if total_s != DEFAULT_TIMEOUT_S:
+            return scaled(total_s)
+        return Pace((0.0, 5.0, 10.0, 20.0), 1.5, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+
+    monkeypatch.setattr(Pace, "within", within)
 
 
 @pytest.fixture

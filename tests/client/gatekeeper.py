@@ -140,7 +140,7 @@ class Gatekeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._wake.close()
-        self._thread.join(10)
+        self._thread.join(60)
         self._woken.close()
         for listening in self._sockets.values():
             listening.close()

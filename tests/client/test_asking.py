@@ -14,7 +14,7 @@ from spa_client.perimeter import USUAL_SLOTS, KnownService, Perimeter
 from spa_client.storage import Store
 from spa_protocol.knock import Knock
 from tests.client.gatekeeper import Gatekeeper
-from tests.client.test_knocking import QUICK, V4, V6, knock
+from tests.client.test_knocking import V4, V6, knock
 
 
 def named_sources(server: Gatekeeper) -> list[object]:
@@ -50,13 +50,13 @@ class TestTheSource:
         assert len(server.knocks()) == 2
 
     def test_local_names_ones_own_address(self, server: Gatekeeper, office: Perimeter, store: Store) -> None:
-        knock(office, store, replace(QUICK, source="local"))
+        knock(office, store, replace(Request(), source="local"))
         assert set(named_sources(server)) == {V4, V6}
 
     def test_an_address_is_named_by_its_own_family_only(
         self, server: Gatekeeper, office: Perimeter, store: Store
     ) -> None:
-        opened = knock(office, store, replace(QUICK, source="127.0.0.1"))
+        opened = knock(office, store, replace(Request(), source="127.0.0.1"))
         assert opened.addresses == (V4,)
         assert named_sources(server) == [V4]
 
@@ -64,7 +64,7 @@ class TestTheSource:
         self, server: Gatekeeper, office: Perimeter, store: Store
     ) -> None:
         server.behaviour.seen = IPv4Address("203.0.113.9")
-        opened = knock(office, store, replace(QUICK, source="192.0.2.1"))
+        opened = knock(office, store, replace(Request(), source="192.0.2.1"))
         assert opened.openings[0].source == ip_address("192.0.2.1")
         assert "(NAT)" in opened.warnings[0]
         assert "--source 203.0.113.9" in opened.warnings[0]

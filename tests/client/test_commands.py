@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -191,8 +192,8 @@ class TestWhatGoesWrong:
 
     def test_a_clock_off_by_an_hour(self, server: Gatekeeper, office: Perimeter, capsys: Captured) -> None:
         server.behaviour.clock_ms = 3_600_000
-        line = fails(["knock", "office", "--timeout", "0.6"], 3, capsys)
-        assert line.startswith("spa-client: this computer's clock is 3600 s behind the server's; set it (")
+        line = fails(["knock", "office"], 3, capsys)
+        assert re.match(r"spa-client: this computer's clock is 36\d\d s behind the server's; set it \(", line)
 
     def test_refused(self, server: Gatekeeper, office: Perimeter, capsys: Captured) -> None:
         assert "unknown service ssh" in fails(["knock", "office", "ssh"], 3, capsys)

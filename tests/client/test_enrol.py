@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.keys import public_key
 from spa_protocol.names import is_label
 from tests.client.gatekeeper import Gatekeeper
+from tests.stalls import promptly, wait_until
 
 
 def under_way(store: Store) -> list[Path]:
@@ -54,10 +54,11 @@ def test_an_answer_that_was_lost_does_not_lose_the_key(server: Gatekeeper, store
     server.behaviour.lose_answers = 100
     with pytest.raises(NoAnswer, match="run the same join again"):
         join(invite, store=store, name="office", timeout_s=0.2)
+    wait_until(lambda: len(server.devices) > 0, "the server to have enrolled it")
     assert len(server.devices) == 1
     assert store.names() == ()
     server.behaviour.lose_answers = 0
-    perimeter = join(invite, store=store, name="another-name", timeout_s=1)
+    perimeter = join(invite, store=store, name="another-name")
     assert len(server.devices) == 1
     assert perimeter.gate_secret == server.devices[0].gate_secret
     assert store.names() == ("another-name",)
@@ -84,7 +85,7 @@ def test_a_crash_between_key_and_answer_does_not_lose_the_key(
 
 def test_every_try_shows_the_same_key_and_exchange(server: Gatekeeper, store: Store) -> None:
     server.behaviour.lose_answers = 5
-    join(server.invite().text(), store=store, name="office", timeout_s=1)
+    join(server.invite().text(), store=store, name="office", timeout_s=8)
     shown = {
         (seen.message.device_key, seen.message.exchange)
         for seen in server.requests
@@ -132,8 +133,8 @@ def test_an_invite_that_expires_in_a_time_that_never_was_is_handled(server: Gate
 
 def test_a_clock_an_hour_off_is_named(server: Gatekeeper, store: Store) -> None:
     server.behaviour.clock_ms = 1800_000
-    with pytest.raises(ClockWrong, match="clock is 1800 s behind"):
-        join(server.invite().text(), store=store, name="office", timeout_s=1)
+    with pytest.raises(ClockWrong, match=r"clock is 18\d\d s behind"):
+        join(server.invite().text(), store=store, name="office")
 
 
 def test_no_changed_character_of_an_invite_is_accepted(server: Gatekeeper, store: Store) -> None:
@@ -193,13 +194,14 @@ def test_one_laptop_can_join_two_servers(server: Gatekeeper, store: Store) -> No
         join(other.invite().text(), store=store, name="two")
         for name in ("one", "two"):
             perimeter = store.load(name)
-            assert knock_perimeter(perimeter, Request(timeout_s=1), store.memory(perimeter.name)).addresses
+            assert knock_perimeter(perimeter, Request(), store.memory(perimeter.name)).addresses
 
 
 def test_a_server_that_never_answers_can_be_joined(server: Gatekeeper, store: Store) -> None:
     server.behaviour.silent = True
     perimeter = join(server.invite().text(), store=store, name="office", answers=False, timeout_s=0.2)
     assert not perimeter.answers
+    wait_until(lambda: len(server.devices) > 0, "the server to have enrolled it")
     assert perimeter.gate_secret == server.devices[0].gate_secret
     assert is_label(perimeter.label)
 
@@ -208,10 +210,12 @@ def test_a_knock_at_a_server_that_never_answers_does_not_wait(server: Gatekeeper
     server.behaviour.silent = True
     perimeter = join(server.invite().text(), store=store, name="office", answers=False, timeout_s=0.2)
     server.requests.clear()
-    start_s = time.monotonic()
-    with pytest.raises(NoAnswer, match="does not answer knocks: use --wait"):
-        knock_perimeter(perimeter, Request(), store.memory(perimeter.name))
-    assert time.monotonic() - start_s < 0.2
+
+    def knock() -> None:
+        with pytest.raises(NoAnswer, match="does not answer knocks: use --wait"):
+            knock_perimeter(perimeter, Request(), store.memory(perimeter.name))
+
+    promptly(knock, 0.2)
 
 
 @pytest.mark.parametrize("name", ["", "Office", "-x", "a/b", "..", ".x", "a b", "a" * 64, "a.b"])

@@ -30,7 +30,7 @@ def start(office: Perimeter, store: Store) -> Callable[..., subprocess.Popen[str
     def start_it(*words: str) -> subprocess.Popen[str]:
         code = "from spa_client.commands import main; main()"
         return subprocess.Popen(
-            [sys.executable, "-c", code, "exec", "office", "--", *words],
+            [sys.executable, "-c", code, "exec", "office", "--timeout", "20", "--", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -123,7 +123,7 @@ def test_the_lease_is_kept_while_the_command_runs(
         until(lambda: len(server.knocks()) >= 4)
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -133,7 +133,7 @@ def test_signals_are_handed_on(number: int, start: Callable[..., subprocess.Pope
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     os.kill(process.pid, number)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert out == "got it\n"
     assert process.returncode == 33
 
@@ -143,5 +143,5 @@ def test_a_command_that_a_signal_ends_gives_its_number(start: Callable[..., subp
     assert process.stdout is not None
     process.stdout.readline()
     os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

@@ -22,13 +22,17 @@ from spa_protocol.knock import Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.tag import TagKind
 from tests.client.gatekeeper import Gatekeeper
+from tests.stalls import promptly, wait_until
 
 V4, V6 = IPv4Address("127.0.0.1"), IPv6Address("::1")
-QUICK = Request(timeout_s=0.6)
+SHORT = Request(timeout_s=0.6)
+"""For what meets silence."""
+ROOMY = Request(timeout_s=20)
+"""Long before it gives up, and with the usual patience with the other family once one has answered."""
 
 
-def knock(perimeter: Perimeter, store: Store, request: Request = QUICK) -> Opened:
-    return knock_perimeter(perimeter, request, store.memory(perimeter.name))
+def knock(perimeter: Perimeter, store: Store, request: Request | None = None) -> Opened:
+    return knock_perimeter(perimeter, request or Request(), store.memory(perimeter.name))
 
 
 def test_a_knock_opens_by_both_families_with_one_datagram_each(
@@ -44,7 +48,7 @@ def test_a_knock_opens_by_both_families_with_one_datagram_each(
 
 def test_what_is_asked_for_reaches_the_server(server: Gatekeeper, office: Perimeter, store: Store) -> None:
     before_ms = wall_ms()
-    knock(office, store, Request(("web",), lease_s=77, timeout_s=1))
+    knock(office, store, Request(("web",), lease_s=77))
     for seen in server.knocks():
         assert isinstance(seen.message, Knock)
         assert seen.message.services == ("web",)
@@ -66,7 +70,7 @@ def test_a_family_without_a_way_to_the_server_does_not_matter(
     server: Gatekeeper, office: Perimeter, store: Store
 ) -> None:
     # 2001:db8::/32 leads nowhere: without IPv6 at once, with it by silence.
-    opened = knock(replace(office, hosts=("127.0.0.1", "2001:db8::1")), store)
+    opened = knock(replace(office, hosts=("127.0.0.1", "2001:db8::1")), store, ROOMY)
     assert opened.addresses == (V4,)
 
 
@@ -81,7 +85,7 @@ def test_no_network_at_all_is_one_sentence(office: Perimeter, store: Store, monk
 
 def test_lost_datagrams_are_repeated_with_other_tags(server: Gatekeeper, office: Perimeter, store: Store) -> None:
     server.behaviour.drop_first = 2
-    opened = knock(office, store, Request(timeout_s=2))
+    opened = knock(office, store, Request(timeout_s=8))
     assert opened.addresses
     # The server takes every tag once, so whatever it saw was new each time.
     assert server.not_admitted == 0
@@ -96,11 +100,13 @@ def test_a_family_that_is_slow_does_not_hold_up_the_other(server: Gatekeeper, of
         first.append(request)
         return len(first) == 1
 
-    start_s = time.monotonic()
-    opened = knock(office, store, Request(timeout_s=3))
-    assert len(opened.addresses) == 1
-    assert "has not answered yet" in opened.warnings[0]
-    assert time.monotonic() - start_s < 0.4
+    def knock_one() -> None:
+        first.clear()
+        opened = knock(office, store, ROOMY)
+        assert len(opened.addresses) == 1
+        assert "has not answered yet" in opened.warnings[0]
+
+    promptly(knock_one, 0.4)
 
 
 def test_an_answer_that_comes_twice_counts_once(server: Gatekeeper, office: Perimeter, store: Store) -> None:
@@ -118,10 +124,12 @@ def test_a_flood_of_garbage_does_not_keep_the_client_past_its_time(
     server: Gatekeeper, office: Perimeter, store: Store
 ) -> None:
     server.behaviour.distort = lambda answer, request: [answer[:8] + os.urandom(504) for _ in range(100)]
-    start_s = time.monotonic()
-    with pytest.raises(NoAnswer):
-        knock(office, store)
-    assert time.monotonic() - start_s < 1.5
+
+    def knock_in_vain() -> None:
+        with pytest.raises(NoAnswer):
+            knock(office, store, SHORT)
+
+    promptly(knock_in_vain, 1.5)
 
 
 def test_no_changed_bit_of_an_answer_is_taken_for_an_answer(
@@ -140,7 +148,8 @@ def test_no_changed_bit_of_an_answer_is_taken_for_an_answer(
 
     server.behaviour.distort = flip_one_bit_of_each_byte
     with pytest.raises(NoAnswer):
-        knock(office, store)
+        knock(office, store, SHORT)
+    wait_until(lambda: bool(changed), "an answer to be changed")
     assert changed[0] == 512
 
 
@@ -156,20 +165,20 @@ def test_the_answer_to_another_request_is_not_taken(server: Gatekeeper, office: 
     assert earlier
     server.behaviour.distort = lambda answer, request: list(earlier)
     with pytest.raises(NoAnswer):
-        knock(office, store)
+        knock(office, store, SHORT)
 
 
 def test_an_answer_signed_by_another_server_is_not_taken(server: Gatekeeper, office: Perimeter, store: Store) -> None:
     server.behaviour.identity_seed = os.urandom(32)
     with pytest.raises(NoAnswer):
-        knock(office, store)
+        knock(office, store, SHORT)
 
 
 def test_a_knock_for_another_server_is_void_at_this_one(server: Gatekeeper, office: Perimeter, store: Store) -> None:
     other = replace(office, server_identity=public_key(os.urandom(32)))
     with pytest.raises(NoAnswer):
         knock(other, store, Request(timeout_s=0.3))
-    assert server.badly_signed
+    wait_until(lambda: server.badly_signed > 0, "the server to have looked")
     assert not server.requests
 
 
@@ -184,7 +193,7 @@ def test_a_refusal_says_why(server: Gatekeeper, office: Perimeter, store: Store)
 def test_every_refusal_becomes_one_line(refusal: Refusal, server: Gatekeeper, office: Perimeter, store: Store) -> None:
     server.behaviour.refuse = refusal
     with pytest.raises(Refused) as caught:
-        knock(replace(office, hosts=("127.0.0.1",)), store, Request(timeout_s=0.2))
+        knock(replace(office, hosts=("127.0.0.1",)), store, Request(timeout_s=2))
     assert caught.value.sentence
     assert "\n" not in caught.value.sentence
     assert caught.value.exit_code == 3
@@ -206,19 +215,22 @@ def test_a_used_tag_is_followed_by_another_at_once(server: Gatekeeper, office: P
         return [answer]
 
     server.behaviour.distort = relent
-    start_s = time.monotonic()
-    assert knock(office, store, Request(timeout_s=3)).addresses
-    assert time.monotonic() - start_s < 0.45
+
+    def knock_twice() -> None:
+        server.behaviour.refuse = Refusal.ALREADY_USED
+        assert knock(office, store, ROOMY).addresses
+
+    promptly(knock_twice, 0.45)
 
 
-@pytest.mark.parametrize(("server_ahead_s", "said"), [(3600, "3600 s behind"), (-3600, "3600 s ahead of")])
+@pytest.mark.parametrize(("server_ahead_s", "said"), [(3600, r"36\d\d s behind"), (-3600, r"(3600|35\d\d) s ahead of")])
 def test_a_clock_that_is_an_hour_off_is_named(
     server_ahead_s: int, said: str, server: Gatekeeper, office: Perimeter, store: Store
 ) -> None:
     server.behaviour.clock_ms = server_ahead_s * 1000
     with pytest.raises(ClockWrong, match=f"clock is {said} the server's; set it") as caught:
-        knock(office, store, Request(timeout_s=1))
-    assert abs(caught.value.skew_ms + server_ahead_s * 1000) < 2000
+        knock(office, store)
+    assert abs(caught.value.skew_ms + server_ahead_s * 1000) < 20_000, "seconds may pass on the way"
     assert server.knocks(TagKind.CLOCK)
     # Once the day's clock tags are spent a knock meets silence, which the client can still explain.
     server.behaviour.silent = True
@@ -231,13 +243,19 @@ def test_a_clock_that_is_an_hour_off_is_named(
 
 def test_silence_ends_in_time_and_costs_few_datagrams(server: Gatekeeper, office: Perimeter, store: Store) -> None:
     server.behaviour.silent = True
-    start_s = time.monotonic()
-    with pytest.raises(NoAnswer, match=r"no answer from 127\.0\.0\.1 and ::1 udp/\d+ within 0\.6 s") as caught:
-        knock(office, store)
-    assert 0.55 < time.monotonic() - start_s < 1.0
-    assert set(caught.value.addresses) == {V4, V6}
-    assert len(server.knocks()) == 8
-    assert len(server.knocks(TagKind.CLOCK)) == 2
+
+    def knock_in_vain() -> None:
+        start_s = time.monotonic()
+        server.requests.clear()
+        with pytest.raises(NoAnswer, match=r"no answer from 127\.0\.0\.1 and ::1 udp/\d+ within 0\.6 s") as caught:
+            knock(office, store, SHORT)
+        assert time.monotonic() - start_s > 0.55
+        assert set(caught.value.addresses) == {V4, V6}
+        wait_until(lambda: len(server.requests) >= 10, "all that was sent at the server")
+        assert len(server.knocks()) == 8
+        assert len(server.knocks(TagKind.CLOCK)) == 2
+
+    promptly(knock_in_vain, 1.0)
 
 
 def test_a_closed_port_of_the_server_is_only_silence(office: Perimeter, store: Store) -> None:
@@ -255,7 +273,7 @@ def test_a_clock_answer_alone_is_not_taken_for_a_grant(server: Gatekeeper, offic
 
     server.behaviour.distort = only_the_clock
     with pytest.raises(Refused, match="knock again in the next minute") as caught:
-        knock(office, store)
+        knock(office, store, Request(timeout_s=5))
     assert caught.value.refusal is Refusal.CLOCK_ONLY
 
 
@@ -271,4 +289,4 @@ def test_services_are_merged_over_families(server: Gatekeeper, office: Perimeter
 
 
 def test_nothing_has_to_be_remembered(server: Gatekeeper, office: Perimeter) -> None:
-    assert knock_perimeter(office, QUICK, Memory.kept_in(None)).addresses
+    assert knock_perimeter(office, Request(), Memory.kept_in(None)).addresses

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import time
 
 import pytest
@@ -13,64 +11,59 @@ import pytest
 from spa_protocol.refusal import Refusal
 from tests.durability.conftest import Site
 from tests.durability.leases import open_leases
-from tests.end_to_end.running import wait_until
-
-LEASE_S = 2
-ON_TIME_S = 0.15
-"""How far from its time a lease may end here; that it is within 100 ms is shown where no process is waited for."""
-
-
-def accept_one(listener: socket.socket) -> None:
-    """Take one connection, unless its last packet fell to the lease's end: then it waits for nobody."""
-    listener.settimeout(0.3)
-    with contextlib.suppress(TimeoutError):
-        listener.accept()[0].close()
-
-
-def refused_until_s(site: Site, listener: socket.socket, begun_s: float) -> float:
-    """When, counted from the knock, a connection is no longer accepted."""
-    while site.alice.host.reaches_tcp(site.lab.server.ipv4, 8443, timeout=0.05):
-        accept_one(listener)  # or the queue of those who wait fills up, and that refuses too
-        assert time.monotonic() - begun_s < 2 * LEASE_S, "the lease did not end"
-    return time.monotonic() - begun_s
+from tests.end_to_end.probing import Prober
+from tests.stalls import PATIENCE_S, TooLate, before, in_time, timed, wait_until
 
 
 @pytest.mark.parametrize("victim", ["network", "firewall"])
 def test_when_one_process_is_killed_the_other_ends_and_the_kernel_keeps_the_door(site: Site, victim: str) -> None:
-    listener = site.lab.server.listen_tcp(8443)
-    begun_s = time.monotonic()
-    datagram = site.keys.knock("web", lease_s=LEASE_S)
-    assert site.hear(datagram) == "granted"
-    network, process = site.server.network_pid, site.server.process
-    assert process is not None
-    os.kill(network if victim == "network" else process.pid, signal.SIGKILL)
-    code = process.wait(20)
-    assert code == (7 if victim == "network" else -signal.SIGKILL)
-    site.server.stop()  # returns when the network process is gone too
+    server, target = site.server, site.lab.server
 
-    assert site.alice.host.reaches_tcp(site.lab.server.ipv4, 8443), "the lease does not run on"
-    accept_one(listener)
-    assert not site.lab.clients["stranger"].reaches_tcp(site.lab.server.ipv4, 8443)
-    assert site.hear(site.keys.knock("web"), patience_s=0.2) == "nothing"
-    ended_s = refused_until_s(site, listener, begun_s)
-    listener.close()
-    assert abs(ended_s - LEASE_S) < ON_TIME_S, f"the lease of {LEASE_S} s ended after {ended_s:.3f} s"
-    assert open_leases(site.lab.server) == 0
-    assert site.watch.new() == 1
-    assert "Traceback" not in site.server.log()
+    def attempt(lease_s: int) -> None:
+        if server.process is None:
+            server.start()
+        site.watch.new()
+        datagram = site.keys.knock("web", lease_s=lease_s)
+        verdict, done = timed(lambda: site.hear(datagram))
+        assert verdict == "granted"
+        due = done.later(lease_s)
+        process = server.process
+        assert process is not None
+        os.kill(server.network_pid if victim == "network" else process.pid, signal.SIGKILL)
+        assert process.wait(PATIENCE_S) == (7 if victim == "network" else -signal.SIGKILL)
+        server.stop()  # returns when the network process is gone too
+
+        with target.listen_tcp(8443), before(due.first_s):
+            assert site.alice.host.reaches_tcp(target.ipv4, 8443), "the lease does not run on"
+            assert site.lab.clients["stranger"].is_kept_out(target.ipv4, 8443)
+        assert site.hear(site.keys.knock("web"), patience_s=0.2) == "nothing"
+        if time.monotonic() > due.first_s - 0.2:
+            raise TooLate("the lease was over before it could be tried")
+        prober = Prober(site.alice.host, target, 8443, versions=(4,))
+        prober.run_past(due.last_s)
+        measured = ", ".join(f"{way} {edge.measured(due)}" for way, edge in prober.edges.items())
+        print(f"\nlease end, {victim} process killed: {measured}")
+        assert set(prober.edges) == {"tcp 4", "udp 4"}
+        for edge in prober.edges.values():
+            edge.check(due)
+        assert open_leases(target) == 0
+        assert site.watch.new() == 1
+
+    in_time(attempt, (3, 8, 25))
+    assert "Traceback" not in server.log()
 
 
 def test_the_death_of_the_network_process_is_logged_with_what_remains(site: Site) -> None:
     process = site.server.process
     assert process is not None
     os.kill(site.server.network_pid, signal.SIGKILL)
-    assert process.wait(20) == 7
+    assert process.wait(PATIENCE_S) == 7
     assert "perimeter stays closed" in site.server.wait_for_log("the network process ended")
     site.server.stop()
 
 
 def test_without_its_table_a_knock_is_refused_and_the_server_lives_on(site: Site) -> None:
-    site.lab.server.run(["nft", "delete", "table", "inet", "spa"])
+    site.server.command("perimeter", "remove", "--yes")
     mark = site.server.log_lines()
     assert site.hear(site.keys.knock("web")) is Refusal.KERNEL_FAILED
     site.server.wait_for_log("was not opened", since=mark)
@@ -78,7 +71,7 @@ def test_without_its_table_a_knock_is_refused_and_the_server_lives_on(site: Site
     assert site.alice.client("knock", "office", "web").returncode == 3
     assert "Traceback" not in site.server.log()
 
-    site.server.command("perimeter", "apply")
+    site.server.command("perimeter", "apply", "--yes")
     wait_until(lambda: site.server.status()["fault"] == "", "the server without a fault")
     site.server.stop()
     site.server.start()
@@ -87,7 +80,7 @@ def test_without_its_table_a_knock_is_refused_and_the_server_lives_on(site: Site
 
 def test_an_enrolment_while_the_table_is_gone_ends_neither_process(site: Site) -> None:
     invite = site.server.invite("bob-phone")
-    site.lab.server.run(["nft", "delete", "table", "inet", "spa"])
+    site.server.command("perimeter", "remove", "--yes")
     site.alice.client("join", "--name", "second", invite)
     assert site.server.status()["pid"] == site.server.network_pid
     assert "Traceback" not in site.server.log()
@@ -98,7 +91,7 @@ def test_a_stopped_server_keeps_the_door_shut_and_goes_on_where_it_was(site: Sit
     waiting = site.keys.knock("web")
     assert site.hear(waiting, patience_s=0.3) == "nothing"
     with site.lab.server.listen_tcp(8443):
-        assert not site.alice.host.reaches_tcp(site.lab.server.ipv4, 8443)
+        assert site.alice.host.is_kept_out(site.lab.server.ipv4, 8443)
     site.server.signal(signal.SIGCONT)
     site.server.wait_for_result("granted", 1)
     assert site.watch.new() == 1

@@ -80,10 +80,12 @@ def test_the_firewall_process_has_one_capability(site: Site) -> None:
 
 def test_the_network_process_holds_its_own_sockets_and_its_state_and_nothing_else(site: Site) -> None:
     port = site.server.knock_port
-    files = {str(site.server.state / f"state.sqlite3{suffix}") for suffix in ("", "-wal", "-shm")}
+    names = ("state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm", "audit.jsonl", "audit.jsonl.lock")
+    files = {str(site.server.state / name) for name in names}
     held = descriptors(site.server.network_pid)
     own = [
         "anon_inode:[eventpoll]",
+        "anon_inode:[timerfd]",
         f"udp {port}",
         f"udp6 {port}",
         "unix seqpacket",
@@ -95,7 +97,10 @@ def test_the_network_process_holds_its_own_sockets_and_its_state_and_nothing_els
 
 
 def test_the_firewall_process_reads_nothing_from_the_network(site: Site) -> None:
-    assert descriptors(site.server.firewall_pid) == ["netlink", "unix seqpacket"]
+    signals = ["unix stream"] * 2
+    orders = "unix stream control"
+    own = ["anon_inode:[eventpoll]", "netlink", "unix seqpacket", *signals, orders]
+    assert descriptors(site.server.firewall_pid) == own
 
 
 def test_both_stand_apart_from_debuggers_and_leave_no_core(site: Site) -> None:
@@ -141,12 +146,16 @@ def test_the_network_processs_user_cannot_change_the_configuration(site: Site) -
     assert site.server.config.read_bytes() == before
 
 
-def test_other_users_can_read_neither_the_state_nor_the_control_socket(site: Site) -> None:
+def test_other_users_can_read_neither_the_state_nor_the_key_and_use_no_socket(site: Site) -> None:
     assert site.server.state.stat().st_mode & 0o777 == 0o700
     for file in site.server.state.iterdir():
-        assert file.stat().st_mode & 0o077 == 0, file
-    assert site.server.control_socket.stat().st_mode & 0o777 == 0o600
-    assert site.server.control_socket.stat().st_uid == 0
+        assert file.stat().st_mode & 0o007 == 0, file
+    key = (site.server.folder / "server.key").stat()
+    assert (key.st_mode & 0o777, key.st_uid) == (0o600, 0)
+    control = site.server.control_socket.stat()
+    assert (control.st_mode & 0o777, control.st_uid, control.st_gid) == (0o660, 0, NOBODY), "for root and the group"
+    orders = (site.server.control_socket.parent / "perimeter" / "control").stat()
+    assert (orders.st_mode & 0o777, orders.st_uid) == (0o600, 0), "for root"
 
 
 def test_the_network_processs_user_cannot_change_the_network(site: Site) -> None:

@@ -12,13 +12,14 @@ import pytest
 
 from spa_protocol.refusal import Refusal
 from tests.durability.conftest import Site
-from tests.end_to_end.running import SCRIPTS, is_gone, wait_until
+from tests.end_to_end.running import SCRIPTS, is_gone
+from tests.stalls import PATIENCE_S, wait_until
 
 
 def test_a_firewall_process_that_wakes_up_late_opens_nothing_and_ends_nothing(site: Site) -> None:
     os.kill(site.server.firewall_pid, signal.SIGSTOP)
     try:
-        assert site.hear(site.keys.knock("web"), patience_s=4) is Refusal.KERNEL_FAILED
+        assert site.hear(site.keys.knock("web")) is Refusal.KERNEL_FAILED
     finally:
         os.kill(site.server.firewall_pid, signal.SIGCONT)
     # The late answer is now in the channel; the server must take it for what it is.
@@ -31,7 +32,7 @@ def test_a_stuck_network_process_does_not_keep_the_server_from_stopping(site: Si
     assert process is not None
     os.kill(network, signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 7
+    assert process.wait(PATIENCE_S) == 7
     assert f"kill -9 {network}" in site.server.wait_for_log("does not end")
     os.kill(network, signal.SIGKILL)
     wait_until(lambda: is_gone(network), "the stuck process does not go")
@@ -50,7 +51,7 @@ def test_a_second_server_leaves_the_ports_of_the_first_closed(site: Site, tmp_pa
     assert "udp/62201 is in use" in done.stderr
     assert _without_counts(site.server.command("perimeter", "show").stdout) == _without_counts(before)
     with site.lab.server.listen_tcp(8443):
-        assert not site.lab.clients["stranger"].reaches_tcp(site.lab.server.ipv4, 8443)
+        assert site.lab.clients["stranger"].is_kept_out(site.lab.server.ipv4, 8443)
 
 
 @pytest.mark.parametrize("version", [4, 6])

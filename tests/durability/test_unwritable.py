@@ -16,6 +16,7 @@ from tests.durability.grants import GrantWatch
 from tests.durability.leases import open_leases
 from tests.end_to_end.running import WEB, RunningServer, enrolled, open_folder
 from tests.lab import Lab
+from tests.stalls import PATIENCE_S
 
 STATE_SIZE = "2m"
 LARGEST_FILE_BYTES = 45_000
@@ -136,12 +137,12 @@ def test_a_server_whose_state_is_read_only_does_not_start_and_the_perimeter_stay
         _command("mount", "-o", "remount,ro", str(folder / "disk"))
         mark = site.server.log_lines()
         process = site.server.launch()
-        assert process.wait(20) == 5
-        line = site.server.wait_for_log("cannot be", since=mark, patience_s=5)
+        assert process.wait(PATIENCE_S) == 5
+        line = site.server.wait_for_log("cannot be", since=mark)
         assert "writ" in line or "opened" in line
         assert "Traceback" not in site.server.log()
         assert site.hear(site.keys.knock("web"), patience_s=0.3) == "nothing"
-        assert not site.alice.host.reaches_tcp(lab.server.ipv4, 8443)
+        assert site.alice.host.is_kept_out(lab.server.ipv4, 8443)
         assert open_leases(lab.server) == 0
 
         _command("mount", "-o", "remount,rw", str(folder / "disk"))

@@ -1,4 +1,4 @@
-"""Watching the network from a host: what came back, what got through, and when it ceased to.
+"""Watching the network from a host: what came back, and what got through.
 
 It must not know servers or clients, only hosts, addresses and ports.
 """
@@ -9,15 +9,18 @@ import contextlib
 import errno
 import os
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
 from tests.lab import Address, Host
 
 CONTROL_PORT = 9
 """A TCP port without listener and outside the perimeter: a SYN to it must be answered with a reset."""
+
+PATIENCE_S = 10.0
+"""How long what should come through is waited for; it comes at once unless the machine stands still."""
+QUIET_S = 0.15
+"""How long nothing must have come until nothing is believed to come: far longer than any way through here takes."""
 
 _ETH_P_ALL = 0x0003
 _PACKET_HOST, _PACKET_OTHERHOST, _PACKET_OUTGOING = 0, 3, 4
@@ -46,7 +49,7 @@ class Capture:
     def __exit__(self, *exc: object) -> None:
         self._socket.close()
 
-    def packets(self, control: Address, quiet_s: float = 0.15) -> list[str]:
+    def packets(self, control: Address, quiet_s: float = QUIET_S) -> list[str]:
         """What has come since the last call, each in words; waits until it has been quiet for a while.
 
         A SYN to `control`'s CONTROL_PORT is sent first: its reset must be among what is seen, so that an empty list
@@ -110,112 +113,22 @@ def probe(host: Host, to: Address, tcp: Sequence[int], udp: Sequence[int]) -> No
                 sock.sendto(payload, (str(to), port))
 
 
-@dataclass(slots=True)
-class Edge:
-    """When something that was let through ceased to be: after `last_s`, before `first_not_s` (monotonic seconds)."""
-
-    last_s: float = 0.0
-    first_not_s: float = float("inf")
-
-    def note(self, at_s: float, passed: bool) -> None:
-        """One attempt, sent at that time."""
-        if passed:
-            self.last_s = max(self.last_s, at_s)
-        else:
-            self.first_not_s = min(self.first_not_s, at_s)
-
-    def deviation_ms(self, due_s: float) -> float:
-        """How far from its time it ceased, at the most that the attempts on both sides leave room for."""
-        late, early = (self.last_s - due_s) * 1000, (self.first_not_s - due_s) * 1000
-        return late if late > 0 else min(0.0, early)
-
-
-@dataclass(slots=True)
-class Prober:
-    """Attempts from one host to another, every few milliseconds: a datagram and a new connection, by each family."""
-
-    source: Host
-    target: Host
-    port: int
-    gap_s: float = 0.005
-    edges: dict[str, Edge] = field(default_factory=dict)
-
-    def run_until(self, end_s: float) -> None:
-        """Try until that time, and then say in `edges` when each way ceased, by "tcp 4", "udp 6" and so on."""
-        with contextlib.ExitStack() as stack:
-            listener = stack.enter_context(self.target.listen_tcp(self.port))
-            receiver = stack.enter_context(self.target.bind_udp(self.port))
-            senders = {
-                version: stack.enter_context(self.source.new_socket(family_of(address), socket.SOCK_DGRAM))
-                for version, address in self._addresses()
-            }
-            listener.setblocking(False)
-            receiver.setblocking(False)
-            sent: list[tuple[str, float]] = []
-            arrived: set[int] = set()
-            open_attempts: list[tuple[float, str, socket.socket]] = []
-            while (now_s := time.monotonic()) < end_s:
-                for version, address in self._addresses():
-                    at_s = time.monotonic()
-                    senders[version].sendto(struct.pack("=I", len(sent)), (str(address), self.port))
-                    sent.append((f"udp {version}", at_s))
-                    open_attempts.append((time.monotonic(), f"tcp {version}", self._connecting(address)))
-                arrived.update(struct.unpack("=I", data)[0] for data in _drained(receiver))
-                self._settle(open_attempts, now_s - 0.1)
-                _accept_all(listener)
-                time.sleep(max(0.0, now_s + self.gap_s - time.monotonic()))
-            arrived.update(struct.unpack("=I", data)[0] for data in _drained(receiver))
-            self._settle(open_attempts, end_s + 1)
-            for number, (way, at_s) in enumerate(sent):
-                self._edge(way).note(at_s, number in arrived)
-
-    def _addresses(self) -> Iterator[tuple[int, Address]]:
-        for version in (4, 6):
-            yield version, self.target.address(version)
-
-    def _connecting(self, address: Address) -> socket.socket:
-        sock = self.source.new_socket(family_of(address), socket.SOCK_STREAM)
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        sock.connect_ex((str(address), self.port))
-        return sock
-
-    def _settle(self, attempts: list[tuple[float, str, socket.socket]], before_s: float) -> None:
-        """Take note of attempts old enough to be decided: far older than a round trip, younger than a second SYN."""
-        while attempts and attempts[0][0] < before_s:
-            at_s, way, sock = attempts.pop(0)
-            with sock:
-                self._edge(way).note(at_s, _is_connected(sock))
-
-    def _edge(self, way: str) -> Edge:
-        return self.edges.setdefault(way, Edge())
-
-
-def _drained(sock: socket.socket) -> Iterator[bytes]:
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            yield sock.recv(2048)
-
-
-def _accept_all(listener: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            listener.accept()[0].close()
-
-
-def reached(host: Host, to: Address, ports: Sequence[int], patience_s: float = 0.15) -> set[int]:
-    """The TCP ports, tried all at once, that accept a connection within that time."""
+def reached(host: Host, to: Address, ports: Sequence[int], awaited: Collection[int] = ()) -> set[int]:
+    """The TCP ports, tried all at once, that accept a connection; the ones awaited are given all the time they need."""
     with contextlib.ExitStack() as stack:
         attempts: dict[int, socket.socket] = {}
         for port in ports:
             attempts[port] = stack.enter_context(host.new_socket(family_of(to), socket.SOCK_STREAM))
             attempts[port].setblocking(False)
             attempts[port].connect_ex((str(to), port))
-        time.sleep(patience_s)
-        return {port for port, sock in attempts.items() if _is_connected(sock)}
+        end_s = time.monotonic() + PATIENCE_S
+        while not all(is_connected(attempts[port]) for port in awaited) and time.monotonic() < end_s:
+            time.sleep(0.005)
+        time.sleep(QUIET_S)
+        return {port for port, sock in attempts.items() if is_connected(sock)}
 
 
-def _is_connected(sock: socket.socket) -> bool:
+def is_connected(sock: socket.socket) -> bool:
     try:
         sock.getpeername()
     except OSError:
@@ -223,14 +136,14 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def udp_passes(source: Host, target: Host, port: int, version: int, to: Address | None = None) -> bool:
+def udp_passes(source: Host, target: Host, port: int, version: int, patience_s: float = PATIENCE_S) -> bool:
     """Whether a datagram from one host reaches a socket of the other, and its echo comes back."""
-    to = to or target.address(version)
+    to = target.address(version)
     with target.bind_udp(port) as receiver, source.new_socket(family_of(to), socket.SOCK_DGRAM) as sender:
-        return echoes(sender, receiver, (str(to), port))
+        return echoes(sender, receiver, (str(to), port), patience_s)
 
 
-def echoes(sender: socket.socket, receiver: socket.socket, to: tuple[str, int], patience_s: float = 0.25) -> bool:
+def echoes(sender: socket.socket, receiver: socket.socket, to: tuple[str, int], patience_s: float = PATIENCE_S) -> bool:
     """Whether what the sender says to that place reaches the receiver, and the receiver's word comes back."""
     sender.settimeout(patience_s)
     receiver.settimeout(patience_s)
@@ -241,12 +154,3 @@ def echoes(sender: socket.socket, receiver: socket.socket, to: tuple[str, int], 
         return sender.recv(64) == b"here"
     except TimeoutError:
         return False
-
-
-def seconds_until(true: Callable[[], bool], patience_s: float = 5.0) -> float:
-    """How long it takes until the condition holds; AssertionError after the patience."""
-    begun_s = time.monotonic()
-    while not true():
-        assert time.monotonic() - begun_s < patience_s, f"not within {patience_s:g} s"
-        time.sleep(0.002)
-    return time.monotonic() - begun_s

@@ -57,7 +57,7 @@ def unharmed(server: RunningServer, places: Iterator[Place], module_lab: Lab) ->
     assert server.pids == pids
     label = f"after-{server.log_lines()}"
     laptop = enrolled(server, module_lab.clients["alice"], label)
-    laptop.client("knock", "office", "--for", "1", check=True)
+    laptop.client("knock", "office", "--for", "60", check=True)
     server.command("lease", "revoke", label)
 
 

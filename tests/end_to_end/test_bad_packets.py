@@ -26,7 +26,7 @@ from scapy.packet import Packet, Padding, Raw
 
 from tests.end_to_end.crowd import Place, enrol_crowd, live_places, send_all
 from tests.end_to_end.observing import Capture
-from tests.end_to_end.running import RunningServer
+from tests.end_to_end.running import RunningServer, wait_until
 from tests.lab import Host, Lab
 
 SLOTS = 64
@@ -81,13 +81,16 @@ class Wire:
     def ip6(self, **fields: object) -> Packet:
         return IPv6(src=str(self._alice.ipv6), dst=str(self._lab.server.ipv6), **fields)
 
-    def send(self, *packets: Packet) -> Counter[str]:
-        """What came of these packets, by outcome."""
+    def send(self, *packets: Packet, awaited: int = 0) -> Counter[str]:
+        """What came of these packets, by outcome; so many of them are waited for."""
         before = Counter(self._server.results())
         with self._alice.new_socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
             sock.bind(("eth0", 0))
             for packet in packets:
                 sock.send(bytes(packet) if packet.haslayer(Ether) else bytes(self.head / packet))
+        wait_until(
+            lambda: sum(self._server.results().values()) >= before.total() + awaited, f"{awaited} of the packets"
+        )
         return Counter(self._server.results()) - before
 
 
@@ -203,7 +206,7 @@ def test_what_the_kernel_can_put_together_is_one_knock_and_opens_once(
     server: RunningServer, wire: Wire, knock: bytes, name: str
 ) -> None:
     packets = GRANTED[name](wire, knock)
-    assert wire.send(*packets) == {"granted": 1}
+    assert wire.send(*packets, awaited=1) == {"granted": 1}
     assert {lease["source"] for lease in server.leases()} <= {"198.51.100.11", "2001:db8:1::11"}
     assert wire.send(*packets) == {}, "the same again"
 

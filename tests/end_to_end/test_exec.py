@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -9,21 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.observing import seconds_until
+from tests.end_to_end.probing import Edge
 from tests.end_to_end.running import Laptop, RunningServer
 from tests.lab import Lab
+from tests.stalls import ATTEMPTS, SLACK_S, timed
 
 SERVICES = """
 [service.web]
 tcp = [8443]
 roles = ["admin"]
-lease_s = 2
+lease_s = 6
 """
+LEASE_S = 6
 CONNECTING = """
 import socket, sys, time
 end = time.monotonic() + float(sys.argv[1])
-missed = 0
-while time.monotonic() < end:
+missed = made = 0
+while not made or time.monotonic() < end:
+    made += 1
     for address in sys.argv[2:]:
         try:
             socket.create_connection((address, 8443), timeout=0.3).close()
@@ -37,8 +41,8 @@ sys.exit(min(missed, 100))
 
 @pytest.fixture
 def server(lab: Lab, folder: Path) -> Iterator[RunningServer]:
-    """A server whose leases last two seconds."""
-    with RunningServer(lab, folder, SERVICES) as running:
+    """A server whose leases last six seconds, and that takes as many renewals a minute as several runs need."""
+    with RunningServer(lab, folder, SERVICES, slots=64) as running:
         yield running
 
 
@@ -52,31 +56,36 @@ def test_a_command_ended_by_a_signal_gives_what_a_shell_would(server: RunningSer
 
 
 def test_the_lease_is_kept_while_the_command_runs(server: RunningServer, alice: Laptop, lab: Lab) -> None:
-    with lab.server.listen_tcp(8443) as listener:
-        running = alice.start_client(
-            "exec", "office", "--", sys.executable, "-c", CONNECTING, "5", str(lab.server.ipv4), str(lab.server.ipv6)
-        )
-        listener.settimeout(0.1)
-        accepted = 0
-        begun_s = time.monotonic()
-        while running.poll() is None:
-            try:
-                listener.accept()[0].close()
-                accepted += 1
-            except TimeoutError:
-                pass
-    assert running.returncode == 0, "connections failed while the command ran"
-    print(f"\n{accepted} connections in {time.monotonic() - begun_s:.1f} s under leases of 2 s")
+    missed: list[int] = []
+    # Where nobody renews it, it fails every time; where a process stood still for three seconds, once.
+    while len(missed) < ATTEMPTS and not (missed and missed[-1] == 0):
+        with lab.server.listen_tcp(8443) as listener:
+            addresses = (str(lab.server.ipv4), str(lab.server.ipv6))
+            running = alice.start_client("exec", "office", "--", sys.executable, "-c", CONNECTING, "13", *addresses)
+            listener.settimeout(0.1)
+            accepted = 0
+            begun_s = time.monotonic()
+            while running.poll() is None:
+                with contextlib.suppress(TimeoutError):
+                    listener.accept()[0].close()
+                    accepted += 1
+        missed.append(running.returncode)
+        over_s = time.monotonic()
+        print(f"\n{accepted} connections in {over_s - begun_s:.1f} s under leases of {LEASE_S} s, {missed[-1]} failed")
+    assert missed[-1] == 0, f"connections failed while the command ran: {missed}"
     assert accepted > 50
-    assert seconds_until(lambda: server.leases() == []) < 2.5, "and nobody renews it afterwards"
+    edge = Edge()
+    while edge.first_not_s == float("inf"):
+        leases, made = timed(server.leases)
+        edge.note(made, leases != [])
+    assert edge.last_s < over_s + LEASE_S + SLACK_S, "and nobody renews it afterwards"
 
 
 def test_what_it_connects_to_is_open_before_the_command_starts(server: RunningServer, alice: Laptop, lab: Lab) -> None:
     with lab.server.listen_tcp(8443):
-        done = alice.client(
-            "exec", "office", "--", sys.executable, "-c", CONNECTING, "0.01", str(lab.server.ipv4), check=True
-        )
-    assert done.returncode == 0
+        once = ("exec", "office", "--", sys.executable, "-c", CONNECTING, "0.01", str(lab.server.ipv4))
+        # A machine that stands still may spoil one connection, but not one of each run.
+        assert 0 in (alice.client(*once).returncode for _ in range(ATTEMPTS))
 
 
 def test_its_own_failures_have_codes_of_their_own(server: RunningServer, alice: Laptop) -> None:

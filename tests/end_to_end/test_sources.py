@@ -74,7 +74,7 @@ def test_the_address_named_is_opened_whoever_delivers_the_knock(
     assert sources(server) == {(str(hers), port)}
     with lab.server.listen_tcp(port):
         assert alice.host.reaches_tcp(lab.server.address(version), port)
-        assert not lab.clients["neighbour"].reaches_tcp(lab.server.address(version), port)
+        assert lab.clients["neighbour"].is_kept_out(lab.server.address(version), port)
 
 
 @FAMILIES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import subprocess
@@ -14,21 +15,24 @@ from ipaddress import ip_address
 
 import pytest
 
-from spa_server.enforce import firewall
 from spa_server.enforce.client import (
+    Events,
     FirewallClient,
     FirewallFailed,
     FirewallGone,
     FirewallRefused,
     FirewallSilent,
+    FirewallStale,
 )
+from spa_server.enforce.firewall import Enforced, Firewall
 from spa_server.enforce.leases import list_leases
-from spa_server.enforce.nftset import NftSocket
-from spa_server.enforce.requests import Answer, Open, Status, Wanted
-from tests.server.enforce.conftest import FAMILIES, Site, service
+from spa_server.enforce.requests import MESSAGE_LARGEST, Answer, Open, Status, Wanted
+from spa_server.enforce.table import TableSocket
+from tests.server.enforce.conftest import FAMILIES, PATIENCE_S, Site, service
 
 WEB = replace(service("web", tcp=(8443,)), max_lease_s=60)
 SIX = service("six", tcp=(6666,), hosts=(ip_address("2001:db8:1::1"),))
+DIGEST, FORMER, FRESH = b"enforced", b"former..", b"fresh..."
 SERVICES = (WEB, service("ssh", tcp=(22,)), SIX)
 
 
@@ -50,15 +54,24 @@ def served(site: Site) -> Iterator[Served]:
     site.close_up(*SERVICES)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with site.server.enter():
-        nft = NftSocket()
-    thread = threading.Thread(target=firewall.serve, args=(theirs, SERVICES, nft))
+        nft = TableSocket("spa")
+    enforced = Enforced(DIGEST, SERVICES, {DIGEST: ("web", "ssh", "six"), FORMER: ("gone", "ssh")})
+    firewall = Firewall(nft, enforced, lambda digest: Status.DONE if digest == FRESH else Status.STALE, lambda: None)
+    thread = threading.Thread(target=serve, args=(theirs, firewall))
     thread.start()
-    client = FirewallClient(ours)
+    client = FirewallClient(ours, DIGEST, time_limit_s=PATIENCE_S)
     yield Served(site, client, ours)
     client.close()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
     theirs.close()
+    nft.close()
     assert not thread.is_alive(), "it ends when its peer has closed"
+
+
+def serve(channel: socket.socket, firewall: Firewall) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := channel.recv(MESSAGE_LARGEST):
+            channel.send(firewall.answer(data).pack())
 
 
 @pytest.mark.parametrize("version", FAMILIES)
@@ -104,9 +117,9 @@ def test_it_refuses_what_its_configuration_does_not_allow(
 def test_it_refuses_what_was_asked_too_long_ago(served: Served) -> None:
     """A firewall process that was stopped must not, when it goes on, open what the device was told is not open."""
     source, destination = served.site.alice.ipv4, served.site.server.ipv4
-    late = Open(7, int(time.monotonic() * 1000) - 1, source, destination, "alice", (Wanted(0, 20),))
+    late = Open(7, int(time.monotonic() * 1000) - 1, DIGEST, source, destination, "alice", (Wanted(0, 20),))
     served.channel.send(late.pack())
-    served.channel.settimeout(5)
+    served.channel.settimeout(PATIENCE_S)
     assert Answer.unpack(served.channel.recv(65536)) == Answer(7, Status.REFUSED)
     assert list_leases(served.site.nft) == ()
 
@@ -163,7 +176,7 @@ def test_a_kernel_failure_is_an_answer_and_a_log_line(served: Served, caplog: py
 
 def test_a_late_answer_is_not_taken_for_the_next(site: Site) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    client = FirewallClient(ours, time_limit_s=0.1)
+    client = FirewallClient(ours, DIGEST, time_limit_s=1.5)
     with ours, theirs:
         with pytest.raises(FirewallSilent):
             client.open_(site.alice.ipv4, site.server.ipv4, "a", [Wanted(0, 1)])
@@ -176,13 +189,49 @@ def test_a_dead_firewall_process_is_noticed(site: Site) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.close()
     with ours, pytest.raises(FirewallGone):
-        FirewallClient(ours).arm([bytes(8)], 1000)
+        FirewallClient(ours, DIGEST).arm([bytes(8)], 1000)
+
+
+def test_by_another_configuration_it_opens_only_what_it_enforces_itself(served: Served) -> None:
+    served.client.reload(FRESH)
+    with pytest.raises(FirewallStale):
+        served.opens(Wanted(0, 20))
+    with pytest.raises(FirewallStale):
+        served.client.reload(b"other...")
+    source, destination = served.site.alice.ipv4, served.site.server.ipv4
+    by_former = FirewallClient(served.channel, FORMER)
+    with pytest.raises(FirewallStale):
+        by_former.open_(source, destination, "alice", [Wanted(0, 20)])
+    assert by_former.open_(source, destination, "alice", [Wanted(1, 20)]) == (20,)
+    assert {lease.service for lease in list_leases(served.site.nft)} == {"ssh"}
+
+
+def test_it_tells_what_was_counted_service_by_service(served: Served) -> None:
+    served.opens(Wanted(1, 20))
+    served.opens(Wanted(1, 20), version=6)
+    assert served.client.counters() == (0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0)
+    assert served.site.stranger.is_kept_out(served.site.server.ipv4, 8443)
+    assert served.client.counters()[3] > 0
+
+
+def test_word_that_comes_unasked_is_kept_until_it_is_taken(site: Site) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client = FirewallClient(ours, DIGEST, time_limit_s=PATIENCE_S)
+    with ours:
+        with theirs:
+            assert client.take_events() == Events(ended=False, disarmed=False)
+            theirs.send(Answer(0, Status.DISARMED).pack())
+            theirs.send(Answer(1, Status.DONE).pack())
+            client.arm([bytes(8)], 1000)
+            assert client.take_events() == Events(ended=False, disarmed=True)
+            assert client.take_events() == Events(ended=False, disarmed=False)
+        assert client.take_events() == Events(ended=True, disarmed=False)
 
 
 def test_a_request_cannot_name_more_than_the_message_holds() -> None:
     one = ip_address("192.0.2.7")
     with pytest.raises(UnicodeEncodeError):
-        Open(1, 0, one, one, "älice", ()).pack()
+        Open(1, 0, bytes(8), one, one, "älice", ()).pack()
 
 
 def test_the_client_side_imports_no_kernel_code() -> None:

@@ -69,7 +69,7 @@ def test_a_lease_does_not_open_another_service_that_got_its_port(site: Site) -> 
     site.close_up(service("web", tcp=(9443,)), service("vault", tcp=(8443,)))
     with site.server.listen_tcp(8443):
         assert list_leases(site.nft) == ()
-        assert not site.alice.reaches_tcp(site.server.ipv4, 8443)
+        assert site.alice.is_kept_out(site.server.ipv4, 8443)
 
 
 def test_a_lease_on_a_host_that_is_taken_out_ends(site: Site) -> None:
@@ -142,7 +142,7 @@ def test_loopback_stays_usable(site: Site, version: int) -> None:
     with site.server.listen_tcp(8443):
         assert site.server.reaches_tcp("127.0.0.1" if version == 4 else "::1", 8443)
         assert site.server.reaches_tcp(site.server.address(version), 8443)
-        assert not site.alice.reaches_tcp(site.server.address(version), 8443)
+        assert site.alice.is_kept_out(site.server.address(version), 8443)
 
 
 def test_missing_nft_is_said_with_the_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,11 @@ from spa_server.enforce.requests import (
     MAX_TAGS,
     Answer,
     Arm,
+    Counters,
     Disarm,
     Malformed,
     Open,
+    Reload,
     Request,
     Status,
     Wanted,
@@ -30,13 +32,18 @@ wanted = st.builds(Wanted, st.integers(0, 65535), sequences)
 services_wanted = st.lists(wanted, max_size=MAX_SERVICES).map(tuple)
 four, six = st.ip_addresses(v=4), st.ip_addresses(v=6)
 times = st.integers(0, (1 << 64) - 1)
-opens = st.builds(Open, sequences, times, four, four, labels, services_wanted) | st.builds(
-    Open, sequences, times, six, six, labels, services_wanted
+digests = st.binary(min_size=8, max_size=8)
+opens = st.builds(Open, sequences, times, digests, four, four, labels, services_wanted) | st.builds(
+    Open, sequences, times, digests, six, six, labels, services_wanted
 )
 requests: st.SearchStrategy[Request] = (
-    st.builds(Arm, sequences, sequences, tags) | st.builds(Disarm, sequences, tags) | opens
+    st.builds(Arm, sequences, sequences, tags)
+    | st.builds(Disarm, sequences, tags)
+    | opens
+    | st.builds(Reload, sequences, digests)
+    | st.builds(Counters, sequences)
 )
-answers = st.builds(Answer, sequences, st.sampled_from(Status), st.lists(sequences, max_size=40).map(tuple))
+answers = st.builds(Answer, sequences, st.sampled_from(Status), st.lists(times, max_size=100).map(tuple))
 
 
 @given(requests)
@@ -71,7 +78,7 @@ def test_a_cut_or_longer_request_is_malformed(request: Request) -> None:
 def test_the_largest_of_each_fits_a_packet() -> None:
     one = ip_address("2001:db8::1")
     services = tuple(Wanted(number, 300) for number in range(MAX_SERVICES))
-    for request in (Arm(1, 60_000, (bytes(8),) * MAX_TAGS), Open(1, 0, one, one, "a" * 63, services)):
+    for request in (Arm(1, 60_000, (bytes(8),) * MAX_TAGS), Open(1, 0, bytes(8), one, one, "a" * 63, services)):
         assert len(request.pack()) < 65536
         assert unpack_request(request.pack()) == request
 
