@@ -1,4 +1,6 @@
-"""The last refusals, so that `spa-server why` can tell them; a ring that never grows.
+"""The last refusals, so that `spa-server why` can tell them: so many in all, so many of one device, and never more.
+
+The bound for one device keeps a noisy one from pushing out the reasons of all others.
 
 Only what came from a holder of a live tag is noted here: strangers are counted by the kernel. It knows reasons as
 names, not what they mean. A refusal stands whether or not it can be noted.
@@ -20,6 +22,7 @@ LOG = logging.getLogger(__name__)
 
 _COMPLAIN_EVERY_S = 60
 _MOST_ABOUT = 200
+_MOST_OF_ONE = 20
 _MOST_INT = 2**63 - 1
 
 
@@ -36,16 +39,27 @@ class Refused:
 
 
 class RefusalRing:
-    """The last `size` refusals in one store."""
+    """The last `size` refusals in one store, at most `of_one` for any device, or for any address of no device."""
 
-    def __init__(self, store: Store, size: int = 1000, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        size: int = 1000,
+        of_one: int = _MOST_OF_ONE,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._size = size
+        self._of_one = of_one
         self._monotonic = monotonic
         self._complained_s: float | None = None
 
     def add(self, refused: Refused) -> None:
-        """Note one refusal over the oldest. A fault is logged, at most once a minute, and never raised."""
+        """Note one refusal over the oldest of its device, or of all.
+
+        A fault is logged, at most once a minute, and never raised.
+        """
         try:
             with self._store.quick() as connection:
                 self._write(connection, refused)
@@ -67,18 +81,26 @@ class RefusalRing:
         return [Refused(row[0], row[1], ipaddress.ip_address(row[2]), *row[3:]) for row in rows]
 
     def _write(self, connection: sqlite3.Connection, refused: Refused) -> None:
-        number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM refusal").fetchone()[0]
-        if number % self._size == 0:
-            # A row that is not in its place is from a ring of another size; once round, it goes.
-            connection.execute("DELETE FROM refusal WHERE place != number % ?", (self._size,))
+        held, last = connection.execute("SELECT count(*), coalesce(max(number), 0) FROM refusal").fetchone()
+        source = str(refused.source)
+        whose = "label = ?" if refused.label is not None else "label IS NULL AND source = ?"
+        own = connection.execute(
+            f"DELETE FROM refusal WHERE number IN (SELECT number FROM refusal WHERE {whose}"  # noqa: S608 - one of two
+            " ORDER BY number DESC LIMIT -1 OFFSET ?)",
+            (refused.label or source, self._of_one - 1),
+        ).rowcount
+        surplus = held - own - self._size + 1
+        if surplus > 0:
+            oldest = "DELETE FROM refusal WHERE number IN (SELECT number FROM refusal ORDER BY number LIMIT ?)"
+            connection.execute(oldest, (surplus,))
         connection.execute(
-            "INSERT OR REPLACE INTO refusal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO refusal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                number % self._size,
-                number,
+                last + 1,  # its place: once that of a ring, now as good as its number
+                last + 1,
                 refused.time_ms,
                 refused.label,
-                str(refused.source),
+                source,
                 refused.reason,
                 _storable(refused.about),
                 # From a stranger's timestamp, which may lie anywhere in 64 bits.

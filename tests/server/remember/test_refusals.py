@@ -80,3 +80,29 @@ def test_a_fault_is_swallowed_and_told_at_most_once_a_minute(store: Store, caplo
     store.rows("PRAGMA query_only=OFF")
     ring.add(refused(2))
     assert len(ring.recent()) == 1
+
+
+def test_a_noisy_device_keeps_the_reasons_of_no_other_out(store: Store) -> None:
+    ring = RefusalRing(store, size=100, of_one=20)
+    for number in range(10):
+        ring.add(refused(number, f"quiet-{number}"))
+    for number in range(1000):
+        ring.add(refused(1000 + number, "noisy"))
+    assert [one.time_ms for one in ring.recent("noisy", limit=100)] == list(range(1999, 1979, -1))
+    assert all(len(ring.recent(f"quiet-{number}")) == 1 for number in range(10))
+
+
+def test_where_no_device_is_known_each_address_has_its_own_bound(store: Store) -> None:
+    ring = RefusalRing(store, size=100, of_one=3)
+    for number in range(10):
+        ring.add(refused(number, None, "192.0.2.7"))
+    ring.add(refused(10, None, "192.0.2.8"))
+    assert len(ring.recent(source=ip_address("192.0.2.7"))) == 3
+    assert len(ring.recent(source=ip_address("192.0.2.8"))) == 1
+
+
+def test_many_devices_stay_within_the_bound_of_all(store: Store) -> None:
+    ring = RefusalRing(store, size=50, of_one=20)
+    for number in range(300):
+        ring.add(refused(number, f"device-{number % 100}"))
+    assert len(ring.recent(limit=1000)) == 50

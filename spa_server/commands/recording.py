@@ -1,0 +1,108 @@
+"""What commands change goes into the audit trail too: before it is done, and what came of it.
+
+A command appends by itself, under the trail's lock, so that nothing is lost when no server runs. A command that gives
+someone more is refused where that cannot be recorded; one that takes away goes on, with a warning. What stood on the
+command line is not recorded: it may hold a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from spa_server.commands.exits import Exit, Stop
+from spa_server.config import ServerConfig
+from spa_server.privilege import acting_as_owner_of
+from spa_server.service import Address
+from spa_server.tell.audit import AuditTrail, NotWritten
+from spa_server.tell.event_types import EventType
+from spa_server.tell.events import Actor, Event, Outcome
+
+_NO_LOGIN = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a command is about to do. `gives`: whether somebody can do more afterwards."""
+
+    type: EventType
+    message: str
+    gives: bool
+    device: str = ""
+    user: str = ""
+    source: Address | None = None
+    reason: str = ""
+
+
+@contextmanager
+def recorded(config: ServerConfig, edit: Edit) -> Iterator[None]:
+    """Record an edit before and after the block that makes it. Raises Stop, and then the block is not entered."""
+    event = Event(
+        edit.type,
+        edit.message,
+        Outcome.UNKNOWN,
+        reason=edit.reason,
+        device=edit.device,
+        user=edit.user,
+        source=edit.source,
+        session=os.urandom(8).hex(),
+        actor=_actor(),
+    )
+    try:
+        _append(config, event)
+    except NotWritten as error:
+        if edit.gives:
+            raise Stop(Exit.FAULT, f"nothing was changed, since it cannot be recorded: {error}") from error
+        click.echo(f"spa-server: warning: this is not recorded: {error}", err=True)
+    try:
+        yield
+    except BaseException as error:
+        _append_after(config, replace(event, outcome=Outcome.FAILURE, about=str(error) or type(error).__name__))
+        raise
+    _append_after(config, replace(event, outcome=Outcome.SUCCESS))
+
+
+def trail_of(config: ServerConfig) -> AuditTrail:
+    """The trail that the configuration names."""
+    return AuditTrail(config.audit_file, largest_bytes=config.audit_file_mib << 20, most_files=config.audit_files)
+
+
+def _append(config: ServerConfig, event: Event) -> None:
+    with acting_as_owner_of(config.audit_file.parent):
+        trail = trail_of(config)
+        try:
+            trail.append(event)
+        finally:
+            trail.close()
+
+
+def _append_after(config: ServerConfig, event: Event) -> None:
+    try:
+        _append(config, event)
+    except NotWritten as error:
+        click.echo(f"spa-server: warning: what came of it is not recorded: {error}", err=True)
+
+
+def _actor() -> Actor:
+    """Who runs this command, and the login behind it: the kernel's word where it has one, else sudo's."""
+    login = ""
+    try:
+        number = int(Path("/proc/self/loginuid").read_text())
+    except (OSError, ValueError):
+        number = _NO_LOGIN
+    if number != _NO_LOGIN:
+        login = _name(number)
+    return Actor(os.getuid(), _name(os.getuid()), login or os.environ.get("SUDO_USER", ""))
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

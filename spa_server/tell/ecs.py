@@ -1,0 +1,104 @@
+"""An event as one line of JSON in the Elastic Common Schema (https://www.elastic.co/docs/reference/ecs).
+
+The line is in canonical form (RFC 8785: keys sorted, no space, no fractions, UTF-8), so that a hash over the bytes of a
+line is a hash over what it says. It must not know files.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+from collections.abc import Mapping
+
+from spa_server.tell.events import Event
+
+ECS_VERSION = "8.11.0"
+
+LONGEST_TEXT = 1000
+"""Characters of any one text; what a device chose, such as what it calls itself, cannot make a record grow."""
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False)
+
+
+def record(event: Event, time_ms: int) -> dict[str, object]:
+    """What the trail says of an event, without a sequence number."""
+    kind = event.type
+    told: dict[str, object] = {
+        "@timestamp": utc_ms(time_ms),
+        "ecs": {"version": ECS_VERSION},
+        "event": _filled(
+            kind=kind.kind,
+            category=[kind.category],
+            type=[kind.type],
+            action=kind.name,
+            code=kind.message_id,
+            outcome=event.outcome.value,
+            reason=event.reason,
+        ),
+        "message": event.message[:LONGEST_TEXT],
+    }
+    if event.source is not None:
+        told["source"] = {"ip": str(event.source)}
+    if event.destination is not None:
+        told["destination"] = {"ip": str(event.destination)}
+    if event.session:
+        told["session"] = {"id": event.session}
+    if event.device:
+        told["device"] = {"id": event.device}
+    told.update(_people(event))
+    own = _own(event)
+    if own:
+        told["spa"] = own
+    return told
+
+
+def line(told: Mapping[str, object]) -> bytes:
+    """One line of canonical JSON, its end included."""
+    return _encoder.encode(told).encode("utf-8", "replace") + b"\n"
+
+
+def utc_ms(time_ms: int) -> str:
+    """A time as ECS has it, to the millisecond."""
+    seconds, ms = divmod(time_ms, 1000)
+    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _to_the_second(seconds: int) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # a clock beyond the year 9999
+        return "1970-01-01T00:00:00"
+
+
+def _people(event: Event) -> dict[str, object]:
+    """Whom it concerns and who did it: ECS keeps the two apart as `user` and `user.target`."""
+    actor = event.actor
+    if actor is None:
+        return {"user": {"name": event.user}} if event.user else {}
+    user: dict[str, object] = {
+        "name": actor.login or actor.user,
+        "effective": {"id": str(actor.uid), "name": actor.user},
+    }
+    if event.user:
+        user["target"] = {"name": event.user}
+    return {"user": user}
+
+
+def _own(event: Event) -> dict[str, object]:
+    own: dict[str, object] = _filled(about=event.about[:LONGEST_TEXT])
+    if event.services:
+        own["services"] = [{"name": name, "seconds": seconds} for name, seconds in event.services]
+    if event.skew_ms is not None:
+        own["skew_ms"] = _exact(event.skew_ms)
+    return own
+
+
+def _exact(number: int) -> int:
+    """A number that every reader of JSON reads the same (RFC 8785 keeps to 53 bits)."""
+    return max(-(2**53 - 1), min(2**53 - 1, number))
+
+
+def _filled(**texts: object) -> dict[str, object]:
+    return {name: value for name, value in texts.items() if value}

@@ -1,0 +1,260 @@
+"""What can happen that an operator is told of: one type for each kind of event.
+
+A type has a name and a MESSAGE_ID that never change, so that a search, an alarm or `journalctl MESSAGE_ID=...` written
+today works with every later version. Its `category`, `type` and `kind` are the Elastic Common Schema's
+(https://www.elastic.co/docs/reference/ecs). It must not know where an event is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A kind of event. `level` is of the logging module; `category`, `type` and `kind` are ECS's."""
+
+    name: str
+    message_id: str
+    level: int
+    category: str
+    type: str
+    means: str
+    kind: str = "event"
+
+
+GRANTING = EventType(
+    "granting",
+    "8f7c261649d648c0aab7b5639e5f43b8",
+    logging.INFO,
+    "network",
+    "allowed",
+    "leases are about to be asked of the kernel; a record with the same session.id says what came of it",
+)
+GRANTED = EventType(
+    "granted",
+    "24c2ccdd5123473990386170f4d99841",
+    logging.INFO,
+    "network",
+    "allowed",
+    "a device was let in: the kernel confirmed its leases",
+)
+REFUSED = EventType(
+    "refused",
+    "15b4d3bb918f406686b265e66f8cde99",
+    logging.INFO,
+    "network",
+    "denied",
+    "a datagram with a live tag of a device or an invite was refused; event.reason says why",
+)
+ENROLLING = EventType(
+    "enrolling",
+    "cfa1e300acb741c282953ae63af35f3f",
+    logging.INFO,
+    "iam",
+    "creation",
+    "an invite is about to be redeemed; a record with the same session.id says what came of it",
+)
+ENROLLED = EventType(
+    "enrolled",
+    "0297e24f42cc4fe99b89a01e928b80cc",
+    logging.INFO,
+    "iam",
+    "creation",
+    "a device redeemed its invite: it can knock from now on",
+)
+ENROLMENT_REFUSED = EventType(
+    "enrolment-refused",
+    "c2a710719bb74068bc5ea388b9b3a064",
+    logging.INFO,
+    "iam",
+    "denied",
+    "an enrolment was refused; event.reason says why",
+)
+INVITED = EventType(
+    "invited", "6811d27392bc47c1a18a7f827103aae5", logging.INFO, "iam", "creation", "an invite was made"
+)
+INVITES_WITHDRAWN = EventType(
+    "invites-withdrawn",
+    "07000add7ef24fdba35e6ee4134d2fac",
+    logging.INFO,
+    "iam",
+    "deletion",
+    "the unused invites for a device were made void",
+)
+DEVICE_ADDED = EventType(
+    "device-added",
+    "ea07392905d8499fb00669ee39ec501a",
+    logging.INFO,
+    "iam",
+    "creation",
+    "a device was put into the registry by a command",
+)
+DEVICE_ENABLED = EventType(
+    "device-enabled",
+    "8519ba6f3f5e438ca84ea417340c9e54",
+    logging.INFO,
+    "iam",
+    "change",
+    "a disabled device was let in again",
+)
+DEVICE_DISABLED = EventType(
+    "device-disabled",
+    "d1fd39d94ed947788deb1483ee9fc009",
+    logging.INFO,
+    "iam",
+    "change",
+    "a device was kept out, and its invites made void",
+)
+DEVICE_REMOVED = EventType(
+    "device-removed",
+    "1cc34e421fe94eaf8fcbc96c88b507b9",
+    logging.INFO,
+    "iam",
+    "deletion",
+    "a device was taken out of the registry",
+)
+DEVICES_EXPORTED = EventType(
+    "devices-exported",
+    "0a7b2cf246d6489a84311fe5d2964918",
+    logging.WARNING,
+    "iam",
+    "access",
+    "every device was printed, gate secrets included",
+)
+DEVICES_IMPORTED = EventType(
+    "devices-imported",
+    "9234696bf74e480eb7daee2c08200b05",
+    logging.INFO,
+    "iam",
+    "creation",
+    "the devices of an export were added",
+)
+REGISTRY_SEEN = EventType(
+    "registry-seen",
+    "7d2210bcce84451c9292f21743d4a9d4",
+    logging.INFO,
+    "iam",
+    "change",
+    "the running server judges by an edited registry from now on",
+)
+REVOKED = EventType(
+    "revoked",
+    "2a900c2b863840a2a316e4d9c6c2a36b",
+    logging.INFO,
+    "session",
+    "end",
+    "leases and their connections were ended before their time",
+)
+RELOADED = EventType(
+    "reloaded",
+    "2d61b25b6a6b462d8f41d70d2e007d91",
+    logging.INFO,
+    "configuration",
+    "change",
+    "an edited server.toml is in force",
+)
+RELOAD_REFUSED = EventType(
+    "reload-refused",
+    "9410fba098f643b7a499a28ceeede1b4",
+    logging.ERROR,
+    "configuration",
+    "denied",
+    "an edited server.toml cannot be used; the old one stays in force",
+)
+PERIMETER_APPLIED = EventType(
+    "perimeter-applied",
+    "1fb4389f5bae4488b01c5382a481d012",
+    logging.INFO,
+    "configuration",
+    "change",
+    "the closed perimeter was put up, or changed, in the kernel",
+)
+PERIMETER_REMOVED = EventType(
+    "perimeter-removed",
+    "aab5b01a986b4579a56f534ef068805f",
+    logging.WARNING,
+    "configuration",
+    "deletion",
+    "root took the perimeter down: the services are as open as the rest of the firewall leaves them",
+)
+PERIMETER_RESTORED = EventType(
+    "perimeter-restored",
+    "49a771875f2043d1b69bafc6c5f9e94b",
+    logging.ERROR,
+    "intrusion_detection",
+    "change",
+    "the perimeter was gone or changed, and was put back",
+    "alert",
+)
+PERIMETER_TAMPERED = EventType(
+    "perimeter-tampered",
+    "48fe3afb1fe742b5aaad307a73b759d2",
+    logging.ERROR,
+    "intrusion_detection",
+    "change",
+    "somebody else changed, or removed, something in the perimeter",
+    "alert",
+)
+STARTED = EventType(
+    "started",
+    "603bbc7181be457d84d3f1e547c1f4f8",
+    logging.INFO,
+    "process",
+    "start",
+    "the server serves knocks from now on",
+)
+STOPPED = EventType(
+    "stopped",
+    "a5e4580585e64102b175fe79a6d4d2da",
+    logging.INFO,
+    "process",
+    "end",
+    "the server was told to stop; the perimeter stays closed",
+)
+FAULT_BEGUN = EventType(
+    "fault-begun",
+    "3d6aecc9d6e94e8fb12b5373a34bfcfc",
+    logging.ERROR,
+    "host",
+    "error",
+    "knocks may be refused until what the message names is mended",
+    "alert",
+)
+FAULT_ENDED = EventType(
+    "fault-ended",
+    "f805bfb089024a6688b4fbd3c837bbc2",
+    logging.INFO,
+    "host",
+    "info",
+    "the fault is over; the server went on by itself",
+)
+STATE_CORRUPTED = EventType(
+    "state-corrupted",
+    "58c98de781304bff97678261fdf6548f",
+    logging.CRITICAL,
+    "host",
+    "error",
+    "the state file is damaged: nothing opens until a copy is put back",
+    "alert",
+)
+CLOCK_STEPPED = EventType(
+    "clock-stepped",
+    "f4f14efea5c1405e849f474b290d7faf",
+    logging.WARNING,
+    "host",
+    "change",
+    "the wall clock was set to another time",
+)
+TRAIL_REPAIRED = EventType(
+    "trail-repaired",
+    "801eeb76a75a48558b5d62cb39d2c04a",
+    logging.WARNING,
+    "file",
+    "change",
+    "the audit file ended in part of a record, left by a kill or a full disk, and was mended",
+)
+
+TYPES: dict[str, EventType] = {value.name: value for value in globals().values() if isinstance(value, EventType)}
+"""Every type by its name."""

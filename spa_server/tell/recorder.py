@@ -1,0 +1,93 @@
+"""What stands between the running server and its audit trail: every event told through the log becomes a record.
+
+What is about to be granted is recorded first, or not granted. All else has happened whether or not it can be written
+down: a record that finds the disk full waits here, and is written when there is room again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+from spa_server.tell.audit import AuditTrail, NotWritten
+from spa_server.tell.events import Event, event_of
+
+LOG = logging.getLogger("spa.audit")
+
+MOST_WAITING = 1000
+"""Records kept while none can be written; of more, the oldest are given up, and that is said."""
+SYNC_EVERY_S = 60
+_COMPLAIN_EVERY_S = 60
+
+
+class Recorder(logging.Handler):
+    """A handler of the log that appends the events it sees to the trail. Never raises from there."""
+
+    def __init__(self, trail: AuditTrail, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.trail = trail
+        self.failures = 0
+        """Times that a record could not be written."""
+        self._waiting: deque[tuple[int, Event]] = deque(maxlen=MOST_WAITING)
+        self._given_up = 0
+        self._monotonic = monotonic
+        self._complained_s: float | None = None
+        self._synced_s = monotonic()
+
+    def record_first(self, event: Event) -> None:
+        """Record what is about to be done. Raises NotWritten, and then it must not be done."""
+        try:
+            self._write_waiting()
+            self.trail.append(event)
+        except NotWritten:
+            self.failures += 1
+            raise
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Record the event that a line tells, if it tells one."""
+        event = event_of(record)
+        if event is None:
+            return
+        try:
+            self._write_waiting()
+            self.trail.append(event, int(record.created * 1000))
+        except NotWritten as error:
+            self.failures += 1
+            self._keep(int(record.created * 1000), event)
+            self._complain(error)
+        except Exception:
+            self.handleError(record)
+
+    def settle(self) -> None:
+        """Write what waits, and once a minute force all to the disk; call every turn. Raises NotWritten."""
+        self._write_waiting()
+        now_s = self._monotonic()
+        if now_s - self._synced_s >= SYNC_EVERY_S:
+            self._synced_s = now_s
+            self.trail.sync()
+
+    def close(self) -> None:
+        """Close the trail."""
+        self.trail.close()
+        super().close()
+
+    def _keep(self, time_ms: int, event: Event) -> None:
+        self._given_up += len(self._waiting) == MOST_WAITING
+        self._waiting.append((time_ms, event))
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            time_ms, event = self._waiting[0]
+            self.trail.append(event, time_ms)
+            self._waiting.popleft()
+        if self._given_up:
+            LOG.error("%d records were given up while the audit trail could not be written", self._given_up)
+            self._given_up = 0
+
+    def _complain(self, error: NotWritten) -> None:
+        now_s = self._monotonic()
+        if self._complained_s is None or now_s - self._complained_s >= _COMPLAIN_EVERY_S:
+            self._complained_s = now_s
+            LOG.warning("what happens cannot be recorded for now: %s", error)

@@ -1,0 +1,95 @@
+"""What is told through the log becomes a record; what finds the disk full waits, and is written when it can be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spa_server.tell.audit import AuditTrail, NotWritten
+from spa_server.tell.events import happened
+from spa_server.tell.recorder import MOST_WAITING, Recorder
+from tests.server.tell.told import granted, granting, numbers, records
+
+
+class Site:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "log"
+        self.path = self.folder / "audit.jsonl"
+        self.now_s = 100.0
+        trail = AuditTrail(self.path, largest_bytes=1 << 20, most_files=8)
+        self.recorder = Recorder(trail, monotonic=lambda: self.now_s)
+        self.log = logging.getLogger("spa.test")
+
+    def repair(self) -> None:
+        self.folder.mkdir()
+
+
+@pytest.fixture
+def site(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Site]:
+    """A recorder whose trail cannot be written until `repair`."""
+    made = Site(tmp_path)
+    logging.getLogger().addHandler(made.recorder)
+    with caplog.at_level(logging.INFO):
+        yield made
+    logging.getLogger().removeHandler(made.recorder)
+    made.recorder.close()
+
+
+def actions(site: Site) -> list[str]:
+    return [record["event"]["action"] for record in records(site.path)]
+
+
+def test_an_event_in_the_log_is_a_record_and_a_plain_line_is_none(site: Site) -> None:
+    site.repair()
+    site.log.info("just so")
+    happened(site.log, granted())
+    site.log.warning("the clock was stepped by %d s", 5, extra={"event": "clock-stepped"})
+    site.log.warning("whatever", extra={"event": "no such type"})
+    assert actions(site) == ["granted", "clock-stepped"]
+    assert records(site.path)[1]["message"] == "the clock was stepped by 5 s"
+
+
+def test_what_cannot_be_recorded_first_is_refused(site: Site) -> None:
+    with pytest.raises(NotWritten):
+        site.recorder.record_first(granting("one"))
+    assert site.recorder.failures == 1
+    site.repair()
+    site.recorder.record_first(granting("two"))
+    assert [record["session"]["id"] for record in records(site.path)] == ["two"]
+
+
+def test_what_happened_meanwhile_is_recorded_later_in_its_order_and_with_its_time(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        happened(site.log, granted(name))
+    with pytest.raises(NotWritten):
+        site.recorder.settle()
+    told = [record.created for record in caplog.records if record.name == "spa.test"]
+    site.repair()
+    site.now_s += 60
+    site.recorder.settle()
+    happened(site.log, granted("three"))
+    assert [record["session"]["id"] for record in records(site.path)] == ["one", "two", "three"]
+    assert records(site.path)[0]["@timestamp"].endswith(f"{int(told[0] * 1000) % 1000:03d}Z")
+
+
+def test_what_waits_is_bounded_and_what_was_given_up_is_said(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(MOST_WAITING + 7):
+        happened(site.log, granted(str(number)))
+    site.repair()
+    site.recorder.settle()
+    assert len(numbers(site.path)) == MOST_WAITING
+    assert "7 records were given up" in caplog.text
+
+
+def test_a_fault_is_told_at_most_once_a_minute(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        happened(site.log, granted())
+    assert caplog.text.count("cannot be recorded") == 1
+    site.now_s += 60
+    happened(site.log, granted())
+    assert caplog.text.count("cannot be recorded") == 2
