@@ -1,0 +1,57 @@
+"""What a running server holds: memory, descriptors, disk, and what the kernel keeps for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tests.end_to_end.running import RunningServer
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One look. Memory is resident memory; `state_kib` all files in the state folder; `log_lines` since the start."""
+
+    network_kib: int
+    firewall_kib: int
+    network_descriptors: int
+    firewall_descriptors: int
+    state_kib: int
+    tags: int
+    leases: int
+    connections: int
+    kernel_slab_kib: int
+    log_lines: int
+
+    def told(self) -> str:
+        """For people, on one line."""
+        return ", ".join(f"{field.name.replace('_', ' ')} {getattr(self, field.name)}" for field in fields(self))
+
+
+def look(server: RunningServer) -> Held:
+    """What the server holds now."""
+    memory = server.resident_kib()
+    tracked = server.host.run(["cat", "/proc/sys/net/netfilter/nf_conntrack_count"], check=False).stdout.strip()
+    return Held(
+        network_kib=memory["network"],
+        firewall_kib=memory["firewall"],
+        network_descriptors=_descriptors(server.network_pid),
+        firewall_descriptors=_descriptors(server.firewall_pid),
+        state_kib=sum(path.stat().st_size for path in server.state.rglob("*") if path.is_file()) // 1024,
+        tags=server.status()["tags_armed"],
+        leases=len(server.leases()),
+        connections=int(tracked or 0),
+        kernel_slab_kib=_unreclaimable_slab_kib(),
+        log_lines=server.log_lines(),
+    )
+
+
+def _descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _unreclaimable_slab_kib() -> int:
+    """Kernel memory of the whole machine in which set elements lie, too; others' are among it."""
+    found = re.search(r"^SUnreclaim:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
