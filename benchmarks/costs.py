@@ -5,6 +5,7 @@ The sum is less than what the wire shows: two processes are woken and switched t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -21,20 +22,24 @@ from spa_protocol.knock import Knock, seal_knock
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
 from spa_server.decide.decision import DeviceStanding, decide
 from spa_server.decide.decision import Path as Way
-from spa_server.enforce import firewall
 from spa_server.enforce.client import FirewallClient
+from spa_server.enforce.firewall import Enforced, Firewall
 from spa_server.enforce.leases import Grant, open_leases
-from spa_server.enforce.nftset import NftSocket
-from spa_server.enforce.requests import Wanted
+from spa_server.enforce.requests import MESSAGE_LARGEST, Status, Wanted
+from spa_server.enforce.table import TableSocket
 from spa_server.remember.store import open_store
 from spa_server.remember.used import UsedSlots
 from spa_server.service import PortRange, Service
+from spa_server.tell.audit import AuditTrail
+from spa_server.tell.event_types import GRANTED
+from spa_server.tell.events import Event
 from tests.lab import Host
 
 TIME_MS = 1_700_000_000_000
 WEB = Service("web", tcp=(PortRange(8443, 8443),), udp=(), roles=frozenset({"admin"}))
 LABEL = "laptop-0"
 LEASE_S = 1
+DIGEST = b"the same"
 
 
 def measure(server: Host, rounds: int) -> list[Series]:
@@ -67,14 +72,20 @@ def measure(server: Host, rounds: int) -> list[Series]:
     with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder, open_store(Path(folder), create=True) as store:
         used = UsedSlots(store)
         series.append(_timed("record the slot (SQLite)", rounds, lambda number: used.use(1, number, 0)))
+        trail = AuditTrail(Path(folder) / "audit.jsonl", largest_bytes=64 << 20, most_files=8)
+        event = Event(
+            GRANTED, f"granted {LABEL}", source=source, destination=destination, device=LABEL, services=(("web", 1),)
+        )
+        series.append(_timed("record in the audit trail, once", rounds, lambda _: trail.append(event)))
+        trail.close()
     with server.enter():
-        nft = NftSocket()
+        nft = TableSocket("spa")
     grant = Grant(WEB, source, destination, LEASE_S, LABEL)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     series.append(_timed("open the lease (netlink)", rounds, lambda _: open_leases(nft, (grant,))))
-    thread = threading.Thread(target=firewall.serve, args=(theirs, (WEB,), nft), daemon=True)
+    thread = threading.Thread(target=_serve, args=(theirs, nft), daemon=True)
     thread.start()
-    client = FirewallClient(ours)
+    client = FirewallClient(ours, DIGEST)
     wanted = (Wanted(0, LEASE_S),)
     through = "the same through the socket pair, to another thread"
     series.append(_timed(through, rounds, lambda _: client.open_(source, destination, LABEL, wanted)))
@@ -83,6 +94,13 @@ def measure(server: Host, rounds: int) -> list[Series]:
     theirs.close()
     series.append(_timed("seal the answer", rounds, sealed_answer))
     return series
+
+
+def _serve(channel: socket.socket, nft: TableSocket) -> None:
+    firewall = Firewall(nft, Enforced(DIGEST, (WEB,)), lambda _: Status.STALE, lambda: None)
+    with contextlib.suppress(ConnectionError):
+        while data := channel.recv(MESSAGE_LARGEST):
+            channel.send(firewall.answer(data).pack())
 
 
 def _opened(datagram: bytes, key: bytes) -> Opened:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 
 from spa_server.service import Address, ForwardTarget
 from spa_server.toml_table import Bad
@@ -17,6 +18,26 @@ _HOST_NAME = re.compile(
 _LONGEST_NAME = 253
 _TARGET = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([0-9]{1,5})")
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackPort:
+    """A TCP port that only this host reaches."""
+
+    address: Address
+    port: int
+
+
+def loopback_port(value: object) -> LoopbackPort:
+    """A loopback address and a port."""
+    what = 'a loopback address and a port such as "127.0.0.1:9462" or "[::1]:9462", or the absolute path of a socket'
+    found = _TARGET.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not 1 <= int(found[3]) <= 65535:
+        raise Bad(what)
+    address = _address(found[2] if found[1] is None else found[1], what)
+    if not address.is_loopback or (address.version == 6) != (found[1] is not None):
+        raise Bad(what)
+    return LoopbackPort(address, int(found[3]))
 
 
 def listen_address(value: object) -> Address:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from spa_protocol.invite import MAX_HOSTS
 from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
-from spa_server.addresses import listen_address, reach_address
+from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
 from spa_server.service import MAX_PORTS, Address, Service
 from spa_server.service_table import BLANK, read_services
 from spa_server.toml_table import Bad, Problem, Table, flag, table, text, whole
@@ -28,6 +28,8 @@ DEFAULT_CONTROL_SOCKET = "/run/spa/control.sock"
 DEFAULT_USER = "spa"
 DEFAULT_MAX_SKEW_S = 60
 DEFAULT_SLOTS = MIN_SLOTS
+DEFAULT_AUDIT_FILE_MIB = 64
+DEFAULT_AUDIT_FILES = 8
 
 _LARGEST_FILE = 1 << 20
 _LONGEST_SOCKET_PATH = 107  # sun_path, unix(7), without its final NUL
@@ -59,6 +61,15 @@ class ServerConfig:
     slots: int
     replies: bool
     services: tuple[Service, ...]
+    audit_file: Path
+    audit_file_mib: int
+    audit_files: int
+    metrics: Path | LoopbackPort | None
+
+    @property
+    def perimeter_folder(self) -> Path:
+        """Where the firewall process's sockets are: `channel` for the network process, `control` for root."""
+        return self.control_socket.parent / "perimeter"
 
 
 def load(path: Path) -> ServerConfig:
@@ -79,6 +90,16 @@ def load(path: Path) -> ServerConfig:
     if problems:
         raise ConfigError(path, tuple(problems))
     return config
+
+
+def control_socket_of(path: Path) -> Path | None:
+    """What the file says of the control socket, though it may be wrong in other keys; None where it is no TOML."""
+    try:
+        server = _parse(path).get("server")
+    except ConfigError:
+        return None
+    problems: list[Problem] = []
+    return _server(path, Table("server", server, problems)).control_socket if isinstance(server, dict) else None
 
 
 def _parse(path: Path) -> dict[str, object]:
@@ -126,9 +147,21 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         slots=keys.one("slots", whole(MIN_SLOTS, MAX_SLOTS), DEFAULT_SLOTS),
         replies=keys.one("replies", flag, True),
         services=(),
+        audit_file=Path(keys.one("audit_file", _path(), "")),
+        audit_file_mib=keys.one("audit_file_mib", whole(1, 4096, "MiB"), DEFAULT_AUDIT_FILE_MIB),
+        audit_files=keys.one("audit_files", whole(2, 1000), DEFAULT_AUDIT_FILES),
+        metrics=keys.one("metrics", _metrics_place, None),
     )
     keys.finish()
+    if not keys.given("audit_file"):
+        config = replace(config, audit_file=config.state_folder / "audit.jsonl")
     return config
+
+
+def _metrics_place(value: object) -> Path | LoopbackPort:
+    if isinstance(value, str) and value.startswith("/"):
+        return Path(_path(_LONGEST_SOCKET_PATH)(value))
+    return loopback_port(value)
 
 
 def _path(longest: int = 4095) -> Callable[[object], str]:
@@ -150,7 +183,8 @@ def _unprivileged(name: str) -> bool:
 
 _TEMPLATE = """\
 # The configuration of spa-server. Lines that start with '#' and a key show the default, or an example where there is
-# none; take the '#' away to change one. After an edit, restart spa-server: it checks the whole file before it starts.
+# none; take the '#' away to change one. After an edit run: spa-server reload. It checks the whole file first, and where
+# anything is wrong it says so and changes nothing.
 
 [server]
 # The names or addresses at which clients reach this host, at most four: one name that has both IPv4 and IPv6 addresses
@@ -181,6 +215,15 @@ addresses = [{addresses}]
 
 # Whether a verified knock is answered. With false clients must try the port to learn whether it opened.
 #replies = true
+
+# The audit trail: who was let in, refused, enrolled, put out, and what commands changed, one line of JSON each, so many
+# MiB a file and so many files. It belongs to the user above. Where it cannot be written, nothing is granted.
+#audit_file = {audit_file}
+#audit_file_mib = {audit_file_mib}
+#audit_files = {audit_files}
+
+# Where Prometheus may read numbers: a loopback address and port, or the path of a Unix socket. Without it, nowhere.
+#metrics = "127.0.0.1:9462"
 
 # Each service is a table [service.NAME]: ports that exist only for whoever holds a lease on them.
 [service.web]
@@ -236,6 +279,9 @@ def template(
         user=_line("user", user, DEFAULT_USER),
         max_skew_s=DEFAULT_MAX_SKEW_S,
         slots=DEFAULT_SLOTS,
+        audit_file=_quoted(f"{state_folder.rstrip('/')}/audit.jsonl"),
+        audit_file_mib=DEFAULT_AUDIT_FILE_MIB,
+        audit_files=DEFAULT_AUDIT_FILES,
         max_ports=MAX_PORTS,
         lease_s=BLANK.lease_s,
         max_lease_s=BLANK.max_lease_s,

@@ -1,4 +1,4 @@
-"""`spa-server run`: put the perimeter up, bind, split into two processes, and give privileges up.
+"""`spa-server run` as root: put the perimeter up, bind, split into two processes, and give privileges up.
 
 The calling process becomes the firewall process; its child is the network process. When either ends, so does the other,
 and the perimeter stays closed: the kernel keeps the door.
@@ -6,28 +6,30 @@ and the perimeter stays closed: the kernel keeps the door.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import pwd
 import signal
 import socket
 import sys
+from functools import partial
 from typing import NoReturn
 
-from spa_server import privilege
+from spa_server import notify, privilege
 from spa_server.config import ServerConfig
-from spa_server.enforce import firewall, obstacles, perimeter
+from spa_server.enforce import perimeter
+from spa_server.keeper.loop import Keeper
 from spa_server.listen import sockets
-from spa_server.listen.network import Inherited, NetworkProcess
-from spa_server.remember.store import StateError
-from spa_server.tell.control import bind_control, refuse_second_server
+from spa_server.listen.network import Inherited
+from spa_server.remember.identity import ServerIdentity, identity_path, read_identity
+from spa_server.serving import BAD_STATE, DONE, FAULT, serve
+from spa_server.tell.control import bind_control, refuse_second_server, tell
+from spa_server.tell.metrics_port import bind_metrics
 
 log = logging.getLogger("spa.daemon")
 
-CHILD_PATIENCE_S = 5
-BAD_STATE, FAULT = 5, 7
-"""Exit codes, as the command line documents them."""
+CHILD_PATIENCE_S = 3
+"""For its end after the keeper has given it time for its last words."""
 
 
 def run(config: ServerConfig) -> int:
@@ -36,21 +38,31 @@ def run(config: ServerConfig) -> int:
     Raises what keeps it from starting: StateError, NoSuchUser, PortTaken, AlreadyRunning, or an error of the perimeter.
     """
     refuse_second_server(config.control_socket)
-    knock_sockets = _close_ports_and_bind(config)
-    account = privilege.find_user(config.user)
-    control_socket = bind_control(config.control_socket)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    knock_sockets, keeper = _close_ports_and_bind(config, ours)
+    account = privilege.find_user(config.user)
+    identity = _identity(config)
+    control_socket = bind_control(config.control_socket, account.pw_gid)
+    metrics_socket = bind_metrics(config.metrics, account.pw_gid)
     child = os.fork()
     if child == 0:
-        ours.close()
-        _network_process(config, Inherited(tuple(knock_sockets), control_socket, theirs), account)
+        keeper.let_go()
+        inherited = Inherited(tuple(knock_sockets), control_socket, theirs, identity, metrics_socket)
+        _network_process(config, inherited, account)
     theirs.close()
-    for sock in (*knock_sockets, control_socket):
-        sock.close()
-    return _firewall_process(config, ours, child)
+    for sock in (*knock_sockets, control_socket, metrics_socket):
+        if sock is not None:
+            sock.close()
+    return _firewall_process(keeper, child)
 
 
-def _close_ports_and_bind(config: ServerConfig) -> list[socket.socket]:
+def _identity(config: ServerConfig) -> ServerIdentity:
+    path = identity_path(config.path, config.state_folder)
+    with privilege.acting_as_owner_of(path.parent):
+        return read_identity(path)
+
+
+def _close_ports_and_bind(config: ServerConfig, channel: socket.socket) -> tuple[list[socket.socket], Keeper]:
     """Put the perimeter up before anything that can fail: a server that cannot start must not leave its ports open.
 
     With one exception: where another program has the knock port and a perimeter stands, that may be a second server's,
@@ -62,22 +74,18 @@ def _close_ports_and_bind(config: ServerConfig) -> list[socket.socket]:
         if not perimeter.standing():
             perimeter.apply(config.knock_port, config.services)
         raise
-    warnings = perimeter.apply(config.knock_port, config.services)
-    for warning in (*warnings, *obstacles.foreign_obstacles(config.knock_port, config.services)):
-        log.warning("%s", warning)
-    return knock_sockets
+    hang_up = partial(tell, config.control_socket, "reload")
+    return knock_sockets, Keeper(config.path, config, channel=channel, on_hang_up=hang_up)
 
 
 def _network_process(config: ServerConfig, inherited: Inherited, account: pwd.struct_passwd) -> NoReturn:
     """The child: give up everything, then serve. Never returns into the parent's code."""
     code = FAULT
     try:
+        # The service manager, if there is one, watches the parent.
+        notify.silence()
         privilege.become_unprivileged(account)
-        NetworkProcess(config, inherited).run()
-        code = 0
-    except StateError as error:
-        log.error("%s", error)
-        code = BAD_STATE
+        code = serve(config, inherited, alone=DONE)
     except BaseException:
         log.exception("the network process failed")
     finally:
@@ -86,34 +94,19 @@ def _network_process(config: ServerConfig, inherited: Inherited, account: pwd.st
         os._exit(code)
 
 
-def _firewall_process(config: ServerConfig, channel: socket.socket, child: int) -> int:
+def _firewall_process(keeper: Keeper, child: int) -> int:
     """The parent: serve the child's requests until it ends or this process is told to stop."""
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-        # The child sees the end of the channel; serving ends when it has closed its own.
-        with contextlib.suppress(OSError):
-            channel.shutdown(socket.SHUT_WR)
-        signal.alarm(CHILD_PATIENCE_S)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    privilege.keep_only_net_admin()
+    keeper.run()
+    # The channel is closed; the child ends when it sees that.
     signal.signal(signal.SIGALRM, lambda *_: _give_up(child))
-    try:
-        privilege.keep_only_net_admin()
-        firewall.serve(channel, config.services)
-    finally:
-        channel.close()
-    # The child ends when its channel does.
     signal.alarm(CHILD_PATIENCE_S)
     _, status = os.waitpid(child, 0)
     signal.alarm(0)
     code = os.waitstatus_to_exitcode(status)
-    if stopping or code == 0:
+    if keeper.is_told_to_stop or code == DONE:
         log.info("the firewall process ends")
-        return 0
+        return DONE
     if code == BAD_STATE:  # the network process has said what is wrong
         return BAD_STATE
     log.error("the network process ended with status %d; the perimeter stays closed", code)

@@ -1,7 +1,8 @@
 """Giving privileges up, for good: who each of the two processes is after the split.
 
-The network process becomes an unprivileged user without any capability; the firewall process keeps CAP_NET_ADMIN and
-nothing else. Neither can gain any by running a program (no_new_privs). Sources: capabilities(7), prctl(2).
+The network process becomes, or was started as, an unprivileged user without any capability; the firewall process keeps
+CAP_NET_ADMIN and nothing else. Neither can gain any by running a program (no_new_privs). Sources: capabilities(7),
+prctl(2).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -79,12 +81,48 @@ def become_unprivileged(account: pwd.struct_passwd) -> None:
     _finish()
 
 
-def keep_only_net_admin() -> None:
-    """Keep CAP_NET_ADMIN alone. Raises OSError where the kernel refuses; then the process must end."""
-    _drop_bounding_set(keep=frozenset({CAP_NET_ADMIN}))
-    os.setgroups([])
-    _set_capabilities(1 << CAP_NET_ADMIN)
+def give_up_the_rest() -> None:
+    """As a process that was started unprivileged: make sure that no capability is left, nor can be had again.
+
+    Raises OSError where the kernel refuses; then the process must end.
+    """
+    with contextlib.suppress(PermissionError):  # without CAP_SETPCAP; the service manager has emptied it
+        _drop_bounding_set(keep=frozenset())
+    if _permitted():  # a service manager that gave none also forbids capset(2)
+        _set_capabilities(0)
     _finish()
+
+
+def keep_only_net_admin() -> None:
+    """Keep CAP_NET_ADMIN alone. Raises OSError where the kernel refuses; then the process must end.
+
+    As a user other than root, who was given it as an ambient capability, it stays inheritable, for `lending_net_admin`.
+    """
+    if os.geteuid() == 0:
+        _drop_bounding_set(keep=frozenset({CAP_NET_ADMIN}))
+        os.setgroups([])
+        _set_capabilities(1 << CAP_NET_ADMIN)
+    elif _permitted() != 1 << CAP_NET_ADMIN:  # a service manager that gave just this one also forbids capset(2)
+        _set_capabilities(1 << CAP_NET_ADMIN, inheritable=1 << CAP_NET_ADMIN)
+    _finish()
+
+
+@contextlib.contextmanager
+def lending_net_admin() -> Iterator[None]:
+    """Within the block programs that are run have CAP_NET_ADMIN if this process has; as root they always do."""
+    if os.geteuid() == 0 or not _permitted() >> CAP_NET_ADMIN & 1:
+        yield
+        return
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN)
+    try:
+        yield
+    finally:
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def _permitted() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapPrm:")), 16)
 
 
 def _finish() -> None:
@@ -100,17 +138,18 @@ def _drop_bounding_set(keep: frozenset[int]) -> None:
             _prctl(_PR_CAPBSET_DROP, capability)
 
 
-def _set_capabilities(mask: int) -> None:
-    """Set effective and permitted to the mask and inheritable to none (capset(2), version 3)."""
+def _set_capabilities(mask: int, inheritable: int = 0) -> None:
+    """Set effective and permitted to the mask (capset(2), version 3)."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    data = (ctypes.c_uint32 * 6)(low, low, inheritable & 0xFFFFFFFF, high, high, inheritable >> 32)
     if _libc.capset(header, data) != 0:
         _raise("capset")
 
 
-def _prctl(option: int, argument: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+def _prctl(option: int, argument: int, second: int = 0) -> None:
+    arguments = (ctypes.c_ulong(each) for each in (argument, second, 0, 0))
+    if _libc.prctl(option, *arguments) != 0:
         _raise(f"prctl {option}")
 
 

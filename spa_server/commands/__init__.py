@@ -15,12 +15,16 @@ from spa_server.commands.exits import EXIT_CODES, Exit
 
 COMMANDS = {
     "init": ("setup", "Make keys, server.toml and the state folder."),
+    "install": ("install", "Make it a service of systemd: units, users, perimeter."),
+    "uninstall": ("install", "Take the service off this host again."),
     "run": ("service", "Close the ports and serve in the foreground."),
+    "reload": ("service", "Take over server.toml as it is now, or nothing."),
     "status": ("service", "Whether all stands and runs, and what was counted."),
     "perimeter": ("perimeter", "Put up, print or take down the closed ruleset."),
     "invite": ("invite", "Make the one line that enrols a device."),
     "device": ("device", "Show and change who may knock."),
     "lease": ("lease", "Show and end what is open now."),
+    "doctor": ("doctor", "Find what is wrong, and what mends it."),
     "why": ("why", "Why a device or an address was refused."),
 }
 """Name, module and summary of each command, in the order a new operator meets them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TextIO
 
@@ -14,10 +15,22 @@ from spa_protocol.keys import KEY_SIZE
 from spa_protocol.tag import TagKind
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
+from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import shut_out
 from spa_server.commands.state import config_option, json_option, now_s, opened_store, registry_to_edit, store_to_edit
+from spa_server.config import ServerConfig, load
 from spa_server.remember.registry import Credential, Device, Registry
 from spa_server.remember.sources import SourcesOfDevices
+from spa_server.service import Address
+from spa_server.tell.event_types import (
+    DEVICE_ADDED,
+    DEVICE_DISABLED,
+    DEVICE_ENABLED,
+    DEVICE_REMOVED,
+    DEVICES_EXPORTED,
+    DEVICES_IMPORTED,
+    REVOKED,
+)
 from spa_server.tell.table import table, utc
 
 
@@ -60,7 +73,10 @@ def add(
         secret = decode_key(TextKind.GATE_SECRET, gate_secret) if gate_secret else os.urandom(KEY_SIZE)
     except BadText as error:
         raise Stop(Exit.USAGE, str(error)) from error
-    with plain_errors(), registry_to_edit(config_path) as (_, registry):
+    edit = Edit(
+        DEVICE_ADDED, f"add device {label} for {user}: {', '.join(sorted(roles))}", gives=True, device=label, user=user
+    )
+    with plain_errors(), registry_to_edit(config_path, edit) as (_, registry):
         registry.add_device(label, user, roles, key, secret, now_s())
     text = encode(TextKind.GATE_SECRET, secret)
     if as_json:
@@ -137,10 +153,11 @@ def disable(label: str, keep_leases: bool, config_path: Path) -> None:
       spa-server device disable alice-laptop
     """
     with plain_errors():
-        with store_to_edit(config_path) as (_, store):
+        edit = Edit(DEVICE_DISABLED, f"disable device {label}", gives=False, device=label)
+        with store_to_edit(config_path, edit) as (config, store):
             Registry(store).set_enabled(label, False)
             sources = SourcesOfDevices(store).of(label)
-        ended = "its leases stay" if keep_leases else shut_out(label, sources)
+        ended = "its leases stay" if keep_leases else _shut_out(config, label, sources, edit)
     click.echo(f"disabled {label}; {ended}")
 
 
@@ -154,7 +171,8 @@ def enable(label: str, config_path: Path) -> None:
     Example:
       spa-server device enable alice-laptop
     """
-    with plain_errors(), registry_to_edit(config_path) as (_, registry):
+    edit = Edit(DEVICE_ENABLED, f"enable device {label}", gives=True, device=label)
+    with plain_errors(), registry_to_edit(config_path, edit) as (_, registry):
         registry.set_enabled(label, True)
     click.echo(f"enabled {label}")
 
@@ -173,10 +191,11 @@ def remove(label: str, keep_leases: bool, config_path: Path) -> None:
       spa-server device remove alice-laptop
     """
     with plain_errors():
-        with store_to_edit(config_path) as (_, store):
+        edit = Edit(DEVICE_REMOVED, f"remove device {label}", gives=False, device=label)
+        with store_to_edit(config_path, edit) as (config, store):
             Registry(store).remove(label)
             sources = SourcesOfDevices(store).of(label)
-        ended = "its leases stay" if keep_leases else shut_out(label, sources)
+        ended = "its leases stay" if keep_leases else _shut_out(config, label, sources, edit)
     click.echo(f"removed {label}; {ended}")
 
 
@@ -189,7 +208,8 @@ def export(config_path: Path) -> None:
     Example:
       (umask 077; spa-server device export > devices.json)
     """
-    with plain_errors(), opened_store(config_path) as (_, store):
+    edit = Edit(DEVICES_EXPORTED, "export every device, gate secrets included", gives=True)
+    with plain_errors(), recorded(load(config_path), edit), opened_store(config_path) as (_, store):
         records = Registry(store).export()
     if sys.stdout.isatty():
         click.echo("spa-server: this shows gate secrets on the screen", err=True)
@@ -212,10 +232,19 @@ def import_(file: TextIO, config_path: Path) -> None:
         records = json.load(file)
     except ValueError as error:
         raise Stop(Exit.USAGE, f"{file.name} is not JSON: {error}") from error
-    with plain_errors(), registry_to_edit(config_path) as (config, registry):
+    edit = Edit(DEVICES_IMPORTED, f"import the devices of {file.name}", gives=True)
+    with plain_errors(), registry_to_edit(config_path, edit) as (config, registry):
         first_window = TagKind.KNOCK.window((now_s() + config.max_skew_s) * 1000) + 1
         devices = registry.import_(records, first_window)
     click.echo(f"imported {len(devices)} devices")
+
+
+def _shut_out(config: ServerConfig, label: str, sources: Collection[Address], because: Edit) -> str:
+    """End all of the device that is kept out, on record."""
+    message = f"end what {label} has open"
+    edit = Edit(REVOKED, message, gives=False, device=label, reason=because.type.name)
+    with recorded(config, edit):
+        return shut_out(config, label, sources)
 
 
 def _keys_by_device(registry: Registry) -> dict[int, list[Credential]]:

@@ -28,6 +28,10 @@ class Exit(IntEnum):
     CONFIGURATION = 5
     NOT_PERMITTED = 6
     FAULT = 7
+    WARNING = 8
+    """Only of `doctor`: something does not work, or will stop to."""
+    DANGER = 9
+    """Only of `doctor`: somebody gets in who should not, or could."""
 
 
 class Stop(click.ClickException):

@@ -12,9 +12,11 @@ from spa_protocol import invite as invite_text
 from spa_protocol.keys import KEY_SIZE, exchange_public
 from spa_server.commands.duration import Duration
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
-from spa_server.commands.state import config_option, json_option, now_s, registry_to_edit
-from spa_server.remember.identity import read_identity
+from spa_server.commands.recording import Edit
+from spa_server.commands.state import config_option, json_option, now_s, own_identity, registry_to_edit
+from spa_server.config import load
 from spa_server.remember.registry import Registry
+from spa_server.tell.event_types import INVITED, INVITES_WITHDRAWN
 from spa_server.tell.table import utc
 
 
@@ -63,12 +65,14 @@ def invite(
         return
     with plain_errors():
         made_s = now_s()
-        with registry_to_edit(config_path) as (config, registry):
+        identity = own_identity(load(config_path))
+        edit = Edit(INVITED, f"invite {label}", gives=True, device=label, user=user or "")
+        with registry_to_edit(config_path, edit) as (config, registry):
             user, roles = _who(registry, label, user, roles)
             secret, exchange_key = os.urandom(KEY_SIZE), os.urandom(KEY_SIZE)
             text = _text(
                 secret,
-                read_identity(config.state_folder).public,
+                identity.public,
                 exchange_key,
                 made_s + expires,
                 config.knock_port,
@@ -92,7 +96,8 @@ def invite(
 
 
 def _cancel(label: str, config_path: Path) -> None:
-    with plain_errors(), registry_to_edit(config_path) as (_, registry):
+    edit = Edit(INVITES_WITHDRAWN, f"withdraw the unused invites for {label}", gives=False, device=label)
+    with plain_errors(), registry_to_edit(config_path, edit) as (_, registry):
         count = registry.withdraw_invites(label)
     if count == 0:
         raise Stop(Exit.REFUSED, f"there is no unused invite for {label}")

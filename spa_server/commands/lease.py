@@ -10,6 +10,7 @@ import click
 
 from spa_protocol.names import is_label
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
+from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import end_leases, told
 from spa_server.commands.state import config_option, json_option, opened_store
 from spa_server.config import load
@@ -17,6 +18,7 @@ from spa_server.enforce.leases import Lease, list_leases
 from spa_server.enforce.nftset import NftSocket
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.service import Address
+from spa_server.tell.event_types import REVOKED
 from spa_server.tell.table import table
 
 
@@ -79,12 +81,15 @@ def revoke_(who: str, config_path: Path) -> None:
     if address is None and not is_label(who):
         raise Stop(Exit.USAGE, f"{who!r} is neither a device's label nor an IP address")
     with plain_errors():
-        if address is not None:
-            ended = end_leases(None, (address,))
-        else:
+        config = load(config_path)
+        label, sources = None if address else who, frozenset([address] if address else ())
+        if label is not None:
             with opened_store(config_path) as (_, store):
-                sources = SourcesOfDevices(store).of(who)
-            ended = end_leases(who, sources)
+                sources = frozenset(SourcesOfDevices(store).of(label))
+        message = f"end what {who} has open"
+        edit = Edit(REVOKED, message, gives=False, device=label or "", source=address, reason="operator")
+        with recorded(config, edit):
+            ended = end_leases(config, label, sources)
     if not ended.leases and not ended.flows:
         raise Stop(Exit.REFUSED, f"{who} has nothing open; see: spa-server lease list")
     click.echo(f"{who}: {told(ended)}")

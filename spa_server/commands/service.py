@@ -1,39 +1,87 @@
-"""`spa-server run` and `spa-server status`."""
+"""`spa-server run`, `spa-server reload` and `spa-server status`."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import cast
 
 import click
 
-from spa_server.commands.exits import EXIT_CODES, Exit, need_root, plain_errors
-from spa_server.commands.state import config_option, json_option
-from spa_server.config import load
+from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
+from spa_server.commands.state import config_option, json_option, log_format_option
+from spa_server.config import ConfigError, ServerConfig, control_socket_of, load
+
+NOTHING_CHANGED = "nothing was changed; the server runs on as it was"
+RELOAD_PATIENCE_S = 30.0
+"""The nft program may have to wait for a loaded machine."""
 
 
 @click.command(epilog=EXIT_CODES)
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@log_format_option
 @config_option
-def run(verbose: bool, config_path: Path) -> None:
-    """Put the perimeter up and serve in the foreground until SIGTERM or Ctrl-C.
+def run(verbose: bool, log_format: str, config_path: Path) -> None:
+    """Put the perimeter up and serve in the foreground until SIGTERM or Ctrl-C; SIGHUP is a reload.
 
-    When it ends, however it ends, the perimeter stays closed and open leases run to their own end.
+    When it ends, however it ends, the perimeter stays closed and open leases run to their own end. As the user of
+    server.user, not root, it serves beside a perimeter that another process keeps: what the systemd unit does.
 
     \b
     Example:
       spa-server run --config /etc/spa/server.toml
     """
-    from spa_server import daemon
-    from spa_server.tell.log import start_logging
+    from spa_server.tell.log import LogFormat, start_logging
 
-    need_root("closing ports in the kernel")
-    start_logging(verbose=verbose)
+    start_logging(verbose=verbose, form=LogFormat(log_format))
     with plain_errors():
-        code = daemon.run(load(config_path))
-    sys.exit(code)
+        sys.exit(_run_as_root(config_path) if os.geteuid() == 0 else _run_unprivileged(config_path))
+
+
+def _run_as_root(config_path: Path) -> int:
+    from spa_server import daemon
+
+    return daemon.run(load(config_path))
+
+
+def _run_unprivileged(config_path: Path) -> int:
+    # Nothing that can change the firewall is imported here.
+    from spa_server import unprivileged
+
+    try:
+        return unprivileged.run(config_path)
+    except unprivileged.NotThisUser as error:
+        raise Stop(Exit.NOT_PERMITTED, f"closing ports in the kernel needs root: run it with sudo ({error})") from error
+    except unprivileged.NoPerimeter as error:
+        raise Stop(Exit.FAULT, str(error)) from error
+
+
+@click.command(epilog=EXIT_CODES)
+@config_option
+def reload(config_path: Path) -> None:
+    """Have the running server take over server.toml as it is now: all of it or, where anything is wrong, nothing.
+
+    Open leases and sessions of services that remain go on. state_folder, control_socket and user take a restart.
+
+    \b
+    Example:
+      spa-server reload
+    """
+    from spa_server.tell.control import ask
+
+    with plain_errors():
+        # The file may be what is wrong, and then it does not say where the server listens.
+        reply = ask(_control_socket(config_path), "reload", RELOAD_PATIENCE_S)
+    if "ok" in reply:
+        click.echo("reloaded")
+        return
+    if reply.get("not_permitted"):
+        raise Stop(Exit.NOT_PERMITTED, f"{reply.get('error')}; run it with sudo")
+    said = reply.get("error")
+    reasons = [str(reason) for reason in said] if isinstance(said, list) else [str(said)]
+    raise Stop(Exit.CONFIGURATION, "\n".join([*reasons, NOTHING_CHANGED]))
 
 
 @click.command(epilog=EXIT_CODES)
@@ -42,50 +90,65 @@ def run(verbose: bool, config_path: Path) -> None:
 def status(as_json: bool, config_path: Path) -> None:
     """Whether the perimeter stands and the server runs, and what both have counted.
 
-    Exits with 7 unless the perimeter stands and the server answers.
+    For root and the members of the server's group. Exits with 7 unless the perimeter stands and the server answers.
 
     \b
     Example:
       spa-server status --json
     """
-    from spa_server.enforce import perimeter
     from spa_server.tell.control import NotRunning, ask
 
-    need_root("reading the perimeter")
     with plain_errors():
         config = load(config_path)
-        standing = perimeter.standing(config.services)
-        counters = perimeter.counters()
         try:
             server = ask(config.control_socket, "status")
         except NotRunning:
             server = {}
-    numbers = {
-        "perimeter": standing,
-        "running": bool(server),
-        "server": server,
+        told = cast("dict[str, object]", server.pop("perimeter", {}))
+        kernel = _asked_of_the_kernel(config) if os.geteuid() == 0 else _told_by_the_server(told)
+    numbers = {**kernel, "running": bool(server), "server": server}
+    click.echo(json.dumps(numbers) if as_json else _for_people(numbers))
+    if not (kernel["perimeter"] and server):
+        sys.exit(Exit.FAULT)
+
+
+def _asked_of_the_kernel(config: ServerConfig) -> dict[str, object]:
+    from spa_server.enforce import perimeter
+
+    counters = perimeter.counters()
+    return {
+        "perimeter": perimeter.standing(config.services),
         "knocks": {"admitted": counters.knock_admitted.packets, "dropped": counters.knock_dropped.packets},
         "services": {
             item.name: {"admitted": item.admitted.packets, "dropped": item.dropped.packets}
             for item in counters.services
         },
     }
-    click.echo(json.dumps(numbers) if as_json else _for_people(numbers))
-    if not (standing and server):
-        sys.exit(Exit.FAULT)
+
+
+def _told_by_the_server(told: dict[str, object]) -> dict[str, object]:
+    """The same for who may not ask the kernel; nothing is known when the server does not run."""
+    services = cast("dict[str, dict[str, int]]", told.get("services", {}))
+    return {
+        "perimeter": None if not told else "error" not in told,
+        "knocks": {"admitted": told.get("knocks_admitted", 0), "dropped": told.get("knocks_dropped", 0)},
+        "services": {
+            name: {"admitted": counts["admitted"], "dropped": counts["dropped"]} for name, counts in services.items()
+        },
+    }
 
 
 def _for_people(numbers: dict[str, object]) -> str:
     server = cast("dict[str, object]", numbers["server"])
     knocks = cast("dict[str, int]", numbers["knocks"])
     services = cast("dict[str, dict[str, int]]", numbers["services"])
+    perimeter = {
+        True: "closed, standing in the kernel",
+        False: "NOT UP as configured: spa-server perimeter apply",
+        None: "not known: sudo spa-server status",
+    }
     lines = [
-        "perimeter  "
-        + (
-            "closed, standing in the kernel"
-            if numbers["perimeter"]
-            else "NOT UP as configured: spa-server perimeter apply"
-        ),
+        f"perimeter  {perimeter[cast('bool | None', numbers['perimeter'])]}",
         "server     " + (_server_line(server) if server else "not running: spa-server run"),
         f"gate       {knocks['admitted']} datagrams admitted by a tag, {knocks['dropped']} dropped",
     ]
@@ -107,3 +170,14 @@ def _server_line(server: dict[str, object]) -> str:
         f"running for {server['up_s']} s (pid {server['pid']}), {server['holders']} devices and invites, "
         f"{server['tags_armed']} tags armed"
     )
+
+
+def _control_socket(config_path: Path) -> Path:
+    """Where the running server listens, from a file that may be wrong elsewhere. Raises ConfigError."""
+    try:
+        return load(config_path).control_socket
+    except ConfigError as error:
+        path = control_socket_of(config_path)
+        if path is None:
+            raise Stop(Exit.CONFIGURATION, f"{error}\n{NOTHING_CHANGED}") from error
+        return path

@@ -15,10 +15,10 @@ import click
 from spa_protocol.keys import KEY_SIZE
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.state import config_option, json_option
-from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_STATE_FOLDER, DEFAULT_USER, load, template
+from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_PATH, DEFAULT_STATE_FOLDER, DEFAULT_USER, load, template
 from spa_server.privilege import NoSuchUser, acting_as_owner_of, find_user
-from spa_server.remember.fence import mark_new, read_boot_id
-from spa_server.remember.identity import ServerIdentity, create_identity
+from spa_server.remember.fence import mark_new
+from spa_server.remember.identity import FILE_NAME, ServerIdentity, create_identity
 from spa_server.remember.store import open_store
 
 
@@ -32,10 +32,17 @@ from spa_server.remember.store import open_store
 @click.option("--state-folder", type=click.Path(path_type=Path), default=DEFAULT_STATE_FOLDER, show_default=True)
 @click.option("--control-socket", type=click.Path(path_type=Path), default=DEFAULT_CONTROL_SOCKET, show_default=True)
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="The network process's user; made if missing.")
+@click.option("--state-only", is_flag=True, help="Make only an empty state, where server.toml says; for a lost one.")
 @json_option
 @config_option
 def init(
-    addresses: tuple[str, ...], state_folder: Path, control_socket: Path, user: str, as_json: bool, config_path: Path
+    addresses: tuple[str, ...],
+    state_folder: Path,
+    control_socket: Path,
+    user: str,
+    state_only: bool,
+    as_json: bool,
+    config_path: Path,
 ) -> None:
     """Make the keys, a commented server.toml and the state folder. Overwrites nothing.
 
@@ -45,24 +52,53 @@ def init(
       spa-server init --address 192.0.2.1 --address 2001:db8::1
     """
     need_root("making the server's keys and folders")
+    if state_only:
+        _make_lost_state(config_path)
+        return
     with plain_errors():
-        _refuse_to_overwrite(config_path, state_folder)
-        text = _template(addresses or (socket.getfqdn(),), state_folder, control_socket, user)
-        account = _find_or_make_user(user)
-        _make_folder(state_folder, account)
-        with acting_as_owner_of(state_folder):
-            with open_store(state_folder, create=True) as store:
-                mark_new(store, read_boot_id())
-            identity = create_identity(state_folder, os.urandom(KEY_SIZE))
-        config_path.parent.mkdir(parents=True, exist_ok=True)
-        with config_path.open("x", encoding="utf-8") as file:
-            file.write(text)
-        load(config_path)
-    _say(as_json, identity, config_path, state_folder)
+        identity = make_server(addresses, state_folder, control_socket, user, config_path)
+    _say(as_json, identity, config_path, config_path.parent / FILE_NAME, state_folder)
 
 
-def _refuse_to_overwrite(config_path: Path, state_folder: Path) -> None:
-    for path in (config_path, state_folder / "state.sqlite3", state_folder / "server.key"):
+def make_server(
+    addresses: tuple[str, ...],
+    state_folder: Path,
+    control_socket: Path = Path(DEFAULT_CONTROL_SOCKET),
+    user: str = DEFAULT_USER,
+    config_path: Path = DEFAULT_PATH,
+) -> ServerIdentity:
+    """Make the keys, server.toml and the state folder, and the user where it is missing. Overwrites nothing."""
+    key_path = config_path.parent / FILE_NAME
+    _refuse_to_overwrite(config_path, key_path, state_folder / "state.sqlite3", state_folder / FILE_NAME)
+    text = _template(addresses or (socket.getfqdn(),), state_folder, control_socket, user)
+    account = _find_or_make_user(user)
+    _make_folder(state_folder, account)
+    with acting_as_owner_of(state_folder), open_store(state_folder, create=True) as store:
+        mark_new(store)
+    config_path.parent.mkdir(parents=True, exist_ok=True)
+    identity = create_identity(key_path, os.urandom(KEY_SIZE))
+    with config_path.open("x", encoding="utf-8") as file:
+        file.write(text)
+    load(config_path)
+    return identity
+
+
+def _make_lost_state(config_path: Path) -> None:
+    """An empty state for a server that has its configuration and key: what is left of the old one stays beside it."""
+    with plain_errors():
+        config = load(config_path)
+        _refuse_to_overwrite(config.state_folder / "state.sqlite3")
+        account = find_user(config.user)
+        config.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if config.state_folder.lstat().st_uid == 0:
+            os.chown(config.state_folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        with acting_as_owner_of(config.state_folder), open_store(config.state_folder, create=True) as store:
+            mark_new(store)
+    click.echo(f"an empty state is in {config.state_folder}; devices come back with: spa-server device import FILE")
+
+
+def _refuse_to_overwrite(*paths: Path) -> None:
+    for path in paths:
         if path.exists():
             raise Stop(Exit.REFUSED, f"{path} exists already and is not overwritten; move it away to start anew")
 
@@ -102,11 +138,13 @@ def _find_or_make_user(name: str) -> pwd.struct_passwd:
         return find_user(name)
 
 
-def _say(as_json: bool, identity: ServerIdentity, config_path: Path, state_folder: Path) -> None:
+def _say(as_json: bool, identity: ServerIdentity, config_path: Path, key_path: Path, state_folder: Path) -> None:
     if as_json:
-        click.echo(json.dumps({"identity": identity.text, "config": str(config_path), "state": str(state_folder)}))
+        paths = {"config": str(config_path), "key": str(key_path), "state": str(state_folder)}
+        click.echo(json.dumps({"identity": identity.text, **paths}))
         return
     click.echo(f"configuration  {config_path}   (read it: services and roles are there)")
-    click.echo(f"state and keys {state_folder}   (private; back it up)")
+    click.echo(f"server's key   {key_path}   (private; back it up)")
+    click.echo(f"state          {state_folder}   (private; back it up)")
     click.echo(f"identity       {identity.text}")
     click.echo("next           spa-server run, then spa-server invite LABEL --user USER --role ROLE")

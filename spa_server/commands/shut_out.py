@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Collection
 
-from spa_server.enforce.leases import Ended, revoke
-from spa_server.enforce.netlink import KernelError
-from spa_server.enforce.nftset import NftSocket
+from spa_server.config import ServerConfig
+from spa_server.enforce.leases import Ended
+from spa_server.keeper.owner import revoke
 from spa_server.service import Address
 
 
-def end_leases(label: str | None, sources: Collection[Address]) -> Ended:
+def end_leases(config: ServerConfig, label: str | None, sources: Collection[Address]) -> Ended:
     """End the leases of a label and of addresses, and the flows they let in; nothing where no perimeter stands."""
-    try:
-        with NftSocket() as nft:
-            return revoke(nft, label=label, sources=sources)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return Ended((), 0)
-        raise
+    return revoke(config.perimeter_folder, label=label, sources=sources)
 
 
-def shut_out(label: str, sources: Collection[Address]) -> str:
+def shut_out(config: ServerConfig, label: str, sources: Collection[Address]) -> str:
     """End all of a device, and say what that was."""
-    return told(end_leases(label, sources))
+    return told(end_leases(config, label, sources))
 
 
 def told(ended: Ended) -> str:

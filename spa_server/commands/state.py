@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from spa_server.commands.recording import Edit, recorded
 from spa_server.config import DEFAULT_PATH, ServerConfig, load
 from spa_server.privilege import acting_as_owner_of
+from spa_server.remember.identity import ServerIdentity, identity_path, read_identity
 from spa_server.remember.registry import Registry
 from spa_server.remember.store import Store, open_store
 from spa_server.tell.control import NotRunning, ask
@@ -27,7 +29,7 @@ def config_option(command: _Command) -> _Command:
     return click.option(
         "--config",
         "config_path",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         default=DEFAULT_PATH,
         envvar="SPA_SERVER_CONFIG",
         show_default=True,
@@ -40,6 +42,17 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
 
 
+def log_format_option(command: _Command) -> _Command:
+    """`--log-format`, on the commands that serve."""
+    return click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How lines look on standard error, where that is not the journal.",
+    )(command)
+
+
 @contextmanager
 def opened_store(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
     """The configuration and the open state file; within the block the command acts as the owner of the state."""
@@ -49,18 +62,29 @@ def opened_store(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
 
 
 @contextmanager
-def store_to_edit(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
-    """The state file; after the block a running server is told, and has taken the edit in when this returns."""
-    with opened_store(config_path) as (config, store):
+def store_to_edit(config_path: Path, edit: Edit) -> Iterator[tuple[ServerConfig, Store]]:
+    """The state file, with the edit on record; after the block a running server is told.
+
+    The server has taken the edit in when this returns.
+    """
+    config = load(config_path)
+    with recorded(config, edit), opened_store(config_path) as (_, store):
         yield config, store
     tell_server(config)
 
 
 @contextmanager
-def registry_to_edit(config_path: Path) -> Iterator[tuple[ServerConfig, Registry]]:
+def registry_to_edit(config_path: Path, edit: Edit) -> Iterator[tuple[ServerConfig, Registry]]:
     """As `store_to_edit`, for commands that need the registry only."""
-    with store_to_edit(config_path) as (config, store):
+    with store_to_edit(config_path, edit) as (config, store):
         yield config, Registry(store)
+
+
+def own_identity(config: ServerConfig) -> ServerIdentity:
+    """The server's key, read as the owner of the folder that it is in. Raises StateError."""
+    path = identity_path(config.path, config.state_folder)
+    with acting_as_owner_of(path.parent):
+        return read_identity(path)
 
 
 def tell_server(config: ServerConfig) -> None:

@@ -1,4 +1,4 @@
-"""The network process's side of the socket pair: asking the firewall process, and waiting for its answer.
+"""The network process's side of the channel: asking the firewall process, and waiting for its answer.
 
 It must not import kernel code: it runs where packets from strangers are read.
 """
@@ -8,23 +8,28 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from spa_server.enforce.requests import (
     MAX_TAGS,
     MESSAGE_LARGEST,
     Answer,
     Arm,
+    Counters,
     Disarm,
     Malformed,
     Open,
+    Reload,
     Request,
     Status,
     Wanted,
 )
 from spa_server.service import Address
 
-SEQUENCES = 1 << 32
+LAST_SEQUENCE = (1 << 32) - 1
 GRACE_S = 0.2
+RELOAD_LIMIT_S = 20.0
+"""A reload runs the nft program, which may have to wait for a loaded machine."""
 
 
 class FirewallError(Exception):
@@ -39,6 +44,10 @@ class FirewallFailed(FirewallError):
     """The kernel did not do it."""
 
 
+class FirewallStale(FirewallError):
+    """The firewall process has another configuration than this one asked by."""
+
+
 class FirewallSilent(FirewallError):
     """No answer within the time limit. Tags may still be armed; nothing will be opened."""
 
@@ -47,11 +56,26 @@ class FirewallGone(FirewallError):
     """The firewall process has ended."""
 
 
-class FirewallClient:
-    """Asks over `channel`, one request at a time."""
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What the firewall process let be known by itself since it was last asked."""
 
-    def __init__(self, channel: socket.socket, time_limit_s: float = 2.0) -> None:
+    ended: bool
+    """It is gone, or wants this process to end."""
+    disarmed: bool
+    """Every tag is gone from the kernel: all have to be armed again."""
+
+
+class FirewallClient:
+    """Asks over `channel`, one request at a time.
+
+    `digest` (`spa_server.digest`) is of the configuration by which services are numbered; a reload changes it.
+    """
+
+    def __init__(self, channel: socket.socket, digest: bytes, time_limit_s: float = 2.0) -> None:
         self._channel = channel
+        self._digest = digest
+        self._disarmed = False
         self._time_limit_s = time_limit_s
         self._sequence = 0
 
@@ -70,58 +94,92 @@ class FirewallClient:
         if source.version != destination.version:  # a message holds one family for both
             raise FirewallRefused(f"no lease can lead from {source} to {destination}")
         not_after_ms = int((time.monotonic() + self._time_limit_s) * 1000)
-        return self._ask(Open(self._next(), not_after_ms, source, destination, label, tuple(wanted))).seconds_left
+        request = Open(self._next(), not_after_ms, self._digest, source, destination, label, tuple(wanted))
+        return self._ask(request).numbers
 
-    def has_ended(self) -> bool:
-        """Whether the other end is closed; to be asked between requests. Throws away answers that came too late."""
+    def reload(self, digest: bytes) -> None:
+        """Have the firewall process read its configuration anew and apply it, if that is the one of this digest.
+
+        On success requests go by the new one from then on. Raises FirewallStale where its file is another one; after
+        FirewallSilent opening may fail as stale until a reload succeeds.
+        """
+        self._ask(Reload(self._next(), digest), RELOAD_LIMIT_S)
+        self._digest = digest
+
+    def counters(self) -> tuple[int, ...]:
+        """What the perimeter has counted: see `requests.Counters`."""
+        return self._ask(Counters(self._next())).numbers
+
+    def take_events(self) -> Events:
+        """What came unasked, once; to be asked between requests. Throws away answers that came too late.
+
+        Ask every turn, not only when the channel has something to read: it may have been read with an answer.
+        """
+        ended = self._read_waiting()
+        disarmed, self._disarmed = self._disarmed, False
+        return Events(ended, disarmed)
+
+    def _read_waiting(self) -> bool:
+        """Read what has come; whether the other end is closed."""
         # With a time limit, Python would wait for data before it looks at flags such as MSG_DONTWAIT.
         self._channel.setblocking(False)
         try:
-            while self._channel.recv(MESSAGE_LARGEST):
-                pass
+            while data := self._channel.recv(MESSAGE_LARGEST):
+                self._note(data)
         except BlockingIOError:
             return False
         except OSError:
             return True
         return True
 
+    def _note(self, data: bytes) -> Answer | None:
+        """An answer; None if it was word that came by itself, which is remembered. Raises FirewallFailed."""
+        try:
+            answer = Answer.unpack(data)
+        except Malformed as error:
+            raise FirewallFailed(f"the firewall process answered nonsense: {error}") from error
+        if answer.sequence:
+            return answer
+        self._disarmed |= answer.status is Status.DISARMED
+        return None
+
     def close(self) -> None:
         """Let the firewall process end."""
         self._channel.close()
 
     def _next(self) -> int:
-        self._sequence = (self._sequence + 1) % SEQUENCES
+        self._sequence = self._sequence % LAST_SEQUENCE + 1
         return self._sequence
 
-    def _ask(self, request: Request) -> Answer:
-        answer = self._exchange(request)
+    def _ask(self, request: Request, time_limit_s: float | None = None) -> Answer:
+        answer = self._exchange(request, time_limit_s or self._time_limit_s)
+        if answer.status is Status.STALE:
+            raise FirewallStale(f"the firewall process has another configuration and did not {_doing(request)}")
         if answer.status is Status.REFUSED:
             raise FirewallRefused(f"the firewall process refused a request to {_doing(request)}")
         if answer.status is Status.FAILED:
-            raise FirewallFailed(f"the kernel did not {_doing(request)}; the firewall process's log says why")
+            raise FirewallFailed(f"the firewall process could not {_doing(request)}; its log says why")
         return answer
 
-    def _exchange(self, request: Request) -> Answer:
+    def _exchange(self, request: Request, time_limit_s: float) -> Answer:
         # A little longer than an OPEN may take effect, so that silence means that it never will.
-        end = time.monotonic() + self._time_limit_s + GRACE_S
+        end = time.monotonic() + time_limit_s + GRACE_S
         try:
-            self._channel.settimeout(self._time_limit_s)
+            self._channel.settimeout(time_limit_s)
             self._channel.send(request.pack())
             while (left := end - time.monotonic()) > 0:
                 self._channel.settimeout(left)
                 data = self._channel.recv(MESSAGE_LARGEST)
                 if not data:
                     raise FirewallGone("the firewall process has ended")
-                answer = Answer.unpack(data)
-                if answer.sequence == request.sequence:  # an older one is for a request that was given up
+                answer = self._note(data)
+                if answer and answer.sequence == request.sequence:  # an older one is for a request that was given up
                     return answer
         except TimeoutError:
             pass
-        except Malformed as error:
-            raise FirewallFailed(f"the firewall process answered nonsense: {error}") from error
         except OSError as error:
             raise FirewallGone(f"the firewall process has ended: {error}") from error
-        raise FirewallSilent(f"the firewall process did not answer within {self._time_limit_s:g} s")
+        raise FirewallSilent(f"the firewall process did not answer within {time_limit_s:g} s")
 
 
 def _doing(request: Request) -> str:
@@ -132,3 +190,7 @@ def _doing(request: Request) -> str:
             return f"disarm {len(request.tags)} tags"
         case Open():
             return f"open {len(request.wanted)} services to {request.source}"
+        case Reload():
+            return "reload its configuration"
+        case Counters():
+            return "read the counters"

@@ -7,30 +7,32 @@ configured seconds; and tags armed for at most three days.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from spa_protocol.names import is_label
-from spa_server.enforce.leases import Grant, NotReachable, destinations, open_leases
+from spa_server.enforce.leases import Grant, NotReachable, destinations, list_leases, open_leases
 from spa_server.enforce.netlink import KernelError
-from spa_server.enforce.nftset import NftSocket
 from spa_server.enforce.requests import (
-    MESSAGE_LARGEST,
     Answer,
     Arm,
+    Counters,
     Disarm,
     Malformed,
     Open,
+    Reload,
     Request,
     Status,
     Wanted,
     sequence_of,
     unpack_request,
 )
-from spa_server.enforce.tags import arm, disarm, disarm_all
+from spa_server.enforce.ruleset import GATE_COUNTERS, service_counters
+from spa_server.enforce.table import TableSocket
+from spa_server.enforce.tags import arm, disarm
 from spa_server.service import Service, is_unicast
 
 LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000 + 60_000
@@ -43,60 +45,99 @@ class NotAllowed(Exception):
     """A request that this process's configuration does not allow; the message says what was wrong."""
 
 
-def serve(channel: socket.socket, services: Sequence[Service], nft: NftSocket | None = None) -> None:
-    """Answer requests from `channel` until the peer closes it.
+class Stale(Exception):
+    """A request by another configuration than this process's; the message says what to do."""
 
-    A request that cannot be done is answered and logged; it never ends the process. `services` are in the order in
-    which requests number them.
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """What the perimeter is put up for."""
+
+    digest: bytes
+    services: tuple[Service, ...]
+    """In the order in which requests of this digest number them."""
+    names_by_digest: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
+    """How other configurations, known to be good, number services: while one is tried out, or after it was taken back,
+    the network process may ask by it. What is opened is this configuration's service of that name, or nothing."""
+
+
+class Firewall:
+    """Answers requests; a request that cannot be done is answered and logged, and never ends the process.
+
+    `nft` and `enforced` are set anew whenever the perimeter is put up anew. `reload` is told the digest that the
+    network process goes by, and answers how it ended; `opened` is called after every lease that was opened.
     """
-    nft = nft or NftSocket()
-    try:
-        while data := _received(channel):
-            channel.send(_answer(data, services, nft).pack())
-    except (BrokenPipeError, ConnectionResetError):
-        _log.info("the network process has ended")
-    finally:
-        # A tag left alive would let a datagram through to a port where nobody listens: that draws an ICMP error.
-        with contextlib.suppress(KernelError):
-            disarm_all(nft)
-        nft.close()
+
+    def __init__(
+        self, nft: TableSocket, enforced: Enforced, reload: Callable[[bytes], Status], opened: Callable[[], None]
+    ) -> None:
+        self.nft = nft
+        self.enforced = enforced
+        self._reload = reload
+        self._opened = opened
+
+    def answer(self, data: bytes) -> Answer:
+        """The answer to one message of the network process."""
+        sequence = sequence_of(data)
+        try:
+            return self._done(unpack_request(data))
+        except (Malformed, NotAllowed, NotReachable) as error:
+            _log.warning("refused a request of the network process: %s", error)
+            return Answer(sequence, Status.REFUSED)
+        except Stale as error:
+            _log.warning("%s", error)
+            return Answer(sequence, Status.STALE)
+        except KernelError as error:
+            _log.error("the kernel did not do what was asked: %s", error.strerror)
+            return Answer(sequence, Status.FAILED)
+        except Exception:
+            _log.exception("a request of the network process failed")
+            return Answer(sequence, Status.FAILED)
+
+    def _done(self, request: Request) -> Answer:
+        status = Status.DONE
+        numbers: tuple[int, ...] = ()
+        match request:
+            case Arm():
+                if not 0 < request.timeout_ms <= LONGEST_TAG_TIMEOUT_MS:
+                    raise NotAllowed(f"tags for {request.timeout_ms} ms")
+                arm(self.nft, request.tags, request.timeout_ms)
+            case Disarm():
+                disarm(self.nft, request.tags)
+            case Open():
+                numbers = open_leases(self.nft, _checked(request, _numbered(self.enforced, request)))
+                self._opened()
+            case Reload():
+                status = self._reload(request.digest)
+            case Counters():
+                numbers = _counted(self.nft, self.enforced.services)
+        return Answer(request.sequence, status, numbers)
 
 
-def _received(channel: socket.socket) -> bytes:
-    channel.setblocking(True)
-    return channel.recv(MESSAGE_LARGEST)
+def _numbered(enforced: Enforced, request: Open) -> Sequence[Service | None]:
+    """The services as the request numbers them; None for those that are not enforced."""
+    if request.digest == enforced.digest:
+        return enforced.services
+    names = enforced.names_by_digest.get(request.digest)
+    if names is None:
+        raise Stale("the network process works from another configuration: spa-server reload")
+    known = {service.name: service for service in enforced.services}
+    return [known.get(name) for name in names]
 
 
-def _answer(data: bytes, services: Sequence[Service], nft: NftSocket) -> Answer:
-    sequence = sequence_of(data)
-    try:
-        return Answer(sequence, Status.DONE, _done(unpack_request(data), services, nft))
-    except (Malformed, NotAllowed, NotReachable) as error:
-        _log.warning("refused a request of the network process: %s", error)
-        return Answer(sequence, Status.REFUSED)
-    except KernelError as error:
-        _log.error("the kernel did not do what was asked: %s", error.strerror)
-        return Answer(sequence, Status.FAILED)
-    except Exception:
-        _log.exception("a request of the network process failed")
-        return Answer(sequence, Status.FAILED)
+def _counted(nft: TableSocket, services: Sequence[Service]) -> tuple[int, ...]:
+    counted = nft.counters()
+    inside = Counter(
+        service for service, _, _ in {(each.service, each.label, each.source) for each in list_leases(nft)}
+    )
+    gate = [counted.get(name, (0, 0))[0] for name in GATE_COUNTERS]
+    for service in services:
+        gate += [counted.get(name, (0, 0))[0] for name in service_counters(service)]
+        gate.append(inside[service.name])
+    return tuple(gate)
 
 
-def _done(request: Request, services: Sequence[Service], nft: NftSocket) -> tuple[int, ...]:
-    match request:
-        case Arm():
-            if not 0 < request.timeout_ms <= LONGEST_TAG_TIMEOUT_MS:
-                raise NotAllowed(f"tags for {request.timeout_ms} ms")
-            arm(nft, request.tags, request.timeout_ms)
-            return ()
-        case Disarm():
-            disarm(nft, request.tags)
-            return ()
-        case Open():
-            return open_leases(nft, _checked(request, services))
-
-
-def _checked(request: Open, services: Sequence[Service]) -> tuple[Grant, ...]:
+def _checked(request: Open, services: Sequence[Service | None]) -> tuple[Grant, ...]:
     """The grants that a request asks for; NotAllowed or NotReachable if any is not to be had."""
     if time.monotonic() * 1000 > request.not_after_ms:
         raise NotAllowed("a request from too long ago")
@@ -112,10 +153,14 @@ def _checked(request: Open, services: Sequence[Service]) -> tuple[Grant, ...]:
     return tuple(_grant(request, wanted, services) for wanted in request.wanted)
 
 
-def _grant(request: Open, wanted: Wanted, services: Sequence[Service]) -> Grant:
+def _grant(request: Open, wanted: Wanted, services: Sequence[Service | None]) -> Grant:
     if wanted.service >= len(services):
         raise NotAllowed(f"service {wanted.service} of {len(services)}")
     service = services[wanted.service]
+    if service is None:
+        raise Stale(
+            f"service {wanted.service} of the network process's configuration is not enforced: spa-server reload"
+        )
     if not 0 < wanted.seconds <= service.max_lease_s:
         raise NotAllowed(f"{wanted.seconds} s of service {service.name}, which allows {service.max_lease_s}")
     destinations(service, request.source, request.destination)

@@ -111,6 +111,18 @@ def end_admitted_flows(source: Address) -> int:
     return _end([flow for flow in _flows_from(source) if flow.admitted], ())
 
 
+def connected_tcp() -> frozenset[tuple[Address, int]]:
+    """The peer's address and this host's port of every live TCP connection that ends here."""
+    found = set()
+    with NetlinkSocket(NETLINK_SOCK_DIAG) as diag:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _request.pack(family, socket.IPPROTO_TCP, 0, 0, CONNECTED_STATES)
+            for identity in _sockets(diag, request):
+                target, _ = _ends(family, "tcp", identity)
+                found.add((target.source, target.port))
+    return frozenset(found)
+
+
 def _end(flows: Sequence[_Flow], targets: Collection[Target]) -> int:
     # By flow, because NAT may have led it to another local port; by target, because not every flow is tracked.
     exact = {(flow.endpoint(), flow.reply.port) for flow in flows}

@@ -115,6 +115,13 @@ def revoke(nft: NftSocket, *, label: str | None = None, sources: Collection[Addr
     return Ended(ended, flows)
 
 
+def put_back(nft: NftSocket, leases: Iterable[Lease]) -> None:
+    """Open leases as they are said to be, each until what is left of it is over, in one transaction."""
+    wanted = {_tuple(lease): lease for lease in leases}
+    elements = {at: Element(at.key, lease.left_ms, lease.label, lease.service) for at, lease in wanted.items()}
+    nft.commit(_replacing(elements))
+
+
 def close_leases(nft: NftSocket, leases: Iterable[Lease]) -> None:
     """Take leases back in one transaction; those that ended meanwhile are no error. Flows go on being checked."""
     nft.commit(_removing(_tuple(lease) for lease in leases))

@@ -37,6 +37,8 @@ SEND_BUFFER = 16 << 20
 RECEIVE_BUFFER = 1 << 20
 READ_SIZE = 1 << 16
 DUMP_ATTEMPTS = 10
+ACKNOWLEDGED_S = 1.0
+"""The kernel carries a transaction out before `send` returns, so an acknowledgement that is not there soon was lost."""
 
 
 class KernelError(OSError):
@@ -88,9 +90,14 @@ def message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
 class NetlinkSocket:
     """One socket of one netlink family, in the network namespace of the thread that makes it. Not thread-safe."""
 
-    def __init__(self, protocol: int, time_limit_s: float = 5.0) -> None:
+    def __init__(self, protocol: int, time_limit_s: float = 5.0, existing: socket.socket | None = None) -> None:
+        """`existing`: a socket of that family that another process made; what it has not read is thrown away."""
         self._time_limit_s = time_limit_s
         self._sequence = 0
+        if existing is not None:
+            self._socket = existing
+            self._drain()
+            return
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for forced, plain, size in (
             (32, socket.SO_SNDBUF, SEND_BUFFER),  # SO_SNDBUFFORCE, not in Python's socket module
@@ -101,6 +108,17 @@ class NetlinkSocket:
             except PermissionError:  # no CAP_NET_ADMIN over the namespace's owner: the ordinary limit has to do
                 self._socket.setsockopt(socket.SOL_SOCKET, plain, size)
         self._socket.bind((0, 0))
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket itself: to be watched, or kept by the service manager."""
+        return self._socket
+
+    @property
+    def port(self) -> int:
+        """The address by which the kernel knows this socket."""
+        port: int = self._socket.getsockname()[0]
+        return port
 
     def close(self) -> None:
         self._socket.close()
@@ -123,7 +141,7 @@ class NetlinkSocket:
         Any error answering any of them is raised; the kernel then has done none of a transaction.
         """
         self._send(data, doing)
-        for sequence, reply in self._replies(doing):
+        for sequence, reply in self._replies(doing, ACKNOWLEDGED_S):
             if not first <= sequence <= last or reply.type != NLMSG_ERROR:
                 continue  # left over from a request that was given up
             number = _error_of(reply)
@@ -182,14 +200,12 @@ class NetlinkSocket:
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, doing) from error
 
-    def _replies(self, doing: str) -> Iterator[tuple[int, Message]]:
+    def _replies(self, doing: str, most_s: float = float("inf")) -> Iterator[tuple[int, Message]]:
         """Every message as (sequence, message) until the time limit; a dump's flags are above its type."""
-        end = time.monotonic() + self._time_limit_s
+        end = time.monotonic() + min(self._time_limit_s, most_s)
         while True:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise KernelError(errno.ETIMEDOUT, doing)
-            self._socket.settimeout(left)
+            # What is there already is read even when this process stood still until the time was up.
+            self._socket.settimeout(max(end - time.monotonic(), 0.001))
             try:
                 data = self._socket.recv(READ_SIZE)
             except TimeoutError as error:

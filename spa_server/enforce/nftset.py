@@ -10,11 +10,13 @@ include/libnftnl/udata.h, so that `nft list set` shows the comment.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Self
 
 from spa_server.enforce.netlink import (
     DUMP_ATTEMPTS,
@@ -95,14 +97,14 @@ def key_of(*fields: bytes) -> bytes:
 class NftSocket:
     """The sets of one table. Errors are `KernelError`; ENOENT mostly means that the perimeter is not up."""
 
-    def __init__(self, table: str = "spa", time_limit_s: float = 5.0) -> None:
-        self._table = table
-        self._netlink = NetlinkSocket(NETLINK_NETFILTER, time_limit_s)
+    def __init__(self, table: str = "spa", time_limit_s: float = 5.0, existing: socket.socket | None = None) -> None:
+        self.table = table
+        self.netlink = NetlinkSocket(NETLINK_NETFILTER, time_limit_s, existing)
 
     def close(self) -> None:
-        self._netlink.close()
+        self.netlink.close()
 
-    def __enter__(self) -> NftSocket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -112,31 +114,32 @@ class NftSocket:
         """Do all operations in their order in one transaction: all of them or, with KernelError, none."""
         bodies = list(self._bodies(operations))
         if bodies:
-            self._commit_bodies(bodies)
+            self.transact(bodies)
 
-    def _commit_bodies(self, bodies: list[tuple[int, int, bytes]]) -> None:
-        first = self._netlink.sequences(len(bodies) + 2)
+    def transact(self, bodies: Sequence[tuple[int, int, bytes]]) -> None:
+        """Send messages, each a (type, flags, payload), as one transaction."""
+        first = self.netlink.sequences(len(bodies) + 2)
         last = first + len(bodies)
-        parts = [message(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, first, _nfgenmsg(0, NFNL_SUBSYS_NFTABLES))]
+        parts = [message(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, first, nfgenmsg(0, NFNL_SUBSYS_NFTABLES))]
         for sequence, (kind, flags, body) in enumerate(bodies, first + 1):
             # One acknowledgement is enough: the kernel reports every failed message, asked or not.
             wanted = NLM_F_ACK if sequence == last else 0
             parts.append(message(kind, NLM_F_REQUEST | flags | wanted, sequence, body))
-        parts.append(message(NFNL_MSG_BATCH_END, NLM_F_REQUEST, last + 1, _nfgenmsg(0, NFNL_SUBSYS_NFTABLES)))
-        self._netlink.send_batch(b"".join(parts), first, last, f"changing the sets of table inet {self._table}")
+        parts.append(message(NFNL_MSG_BATCH_END, NLM_F_REQUEST, last + 1, nfgenmsg(0, NFNL_SUBSYS_NFTABLES)))
+        self.netlink.send_batch(b"".join(parts), first, last, f"changing table inet {self.table}")
 
     def get(self, set_name: str, key: bytes) -> Element | None:
         """The element as it is now, or None when there is none or its time is over."""
         request = self._head(set_name) + nested(NFTA_SET_ELEM_LIST_ELEMENTS, _packed(Element(key)))
         try:
-            replies = self._netlink.ask(NFT_MSG_GETSETELEM, request, f"looking into set {set_name}")
+            replies = self.netlink.ask(NFT_MSG_GETSETELEM, request, f"looking into set {set_name}")
         except KernelError as error:
             # The same ENOENT says that the table is missing; whoever then adds an element hears of it.
             if error.errno == errno.ENOENT:
                 return None
             raise
         for reply in replies:
-            for element in _elements(reply.payload):
+            for element in elements_in(reply.payload):
                 return element
         return None
 
@@ -155,12 +158,12 @@ class NftSocket:
 
     def flush(self, set_name: str) -> None:
         """Delete every element of a set (a DELSETELEM that names none)."""
-        self._commit_bodies([(NFT_MSG_DELSETELEM, 0, self._head(set_name))])
+        self.transact([(NFT_MSG_DELSETELEM, 0, self._head(set_name))])
 
     def _dump_once(self, set_name: str) -> tuple[Element, ...]:
-        replies = self._netlink.dump(NFT_MSG_GETSETELEM, self._head(set_name), f"listing set {set_name}")
+        replies = self.netlink.dump(NFT_MSG_GETSETELEM, self._head(set_name), f"listing set {set_name}")
         return tuple(
-            element for reply in replies if reply.type == NFT_MSG_NEWSETELEM for element in _elements(reply.payload)
+            element for reply in replies if reply.type == NFT_MSG_NEWSETELEM for element in elements_in(reply.payload)
         )
 
     def _bodies(self, operations: Iterable[Operation]) -> Iterator[tuple[int, int, bytes]]:
@@ -174,14 +177,15 @@ class NftSocket:
     def _head(self, set_name: str) -> bytes:
         return b"".join(
             (
-                _nfgenmsg(NFPROTO_INET, 0),
-                attribute(NFTA_SET_ELEM_LIST_TABLE, self._table.encode() + b"\0"),
+                nfgenmsg(NFPROTO_INET, 0),
+                attribute(NFTA_SET_ELEM_LIST_TABLE, self.table.encode() + b"\0"),
                 attribute(NFTA_SET_ELEM_LIST_SET, set_name.encode() + b"\0"),
             )
         )
 
 
-def _nfgenmsg(family: int, resource: int) -> bytes:
+def nfgenmsg(family: int, resource: int = 0) -> bytes:
+    """The head of every nfnetlink message's payload."""
     return struct.pack("!BBH", family, 0, resource)
 
 
@@ -212,7 +216,7 @@ def _text(kind: int, text: str) -> bytes:
     return struct.pack("BB", kind, len(value)) + value
 
 
-def _elements(payload: bytes) -> Iterator[Element]:
+def elements_in(payload: bytes) -> Iterator[Element]:
     """The elements in a NEWSETELEM's payload, which starts with the 4 bytes of nfgenmsg."""
     listed = attributes(payload[4:]).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
     for _, packed in each_attribute(listed):

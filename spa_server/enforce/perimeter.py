@@ -1,31 +1,20 @@
 """Putting the closed ruleset into the kernel, taking it down, and reading its state.
 
 Everything goes through `nft -f -` in one transaction, so that no packet ever meets half a perimeter. It needs no
-daemon and must not know of one: leases and armed tags are elements, which it leaves alone.
+daemon and must not know of one: leases and armed tags are elements, which it leaves alone. A table that is put up
+here belongs to nobody: whoever may change the firewall may change it. `owned` puts up one that nobody else can change.
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spa_server.enforce.leases import SETS, Lease, list_leases
-from spa_server.enforce.netlink import KernelError
-from spa_server.enforce.nft_program import (
-    Item,
-    NftMissing,
-    NotPermitted,
-    PerimeterError,
-    RulesetRefused,
-    load,
-    of_kind,
-    ruleset_items,
-    ruleset_text,
-)
-from spa_server.enforce.nftset import NftSocket
-from spa_server.enforce.ruleset import SERVICE_CHAIN, TABLE, chain_names, counter_names, ruleset
+from spa_server.enforce import carried
+from spa_server.enforce.nft_program import NftMissing, NotPermitted, PerimeterError, RulesetRefused, load, ruleset_text
+from spa_server.enforce.ruleset import HOLD_TABLES, SERVICE_CHAIN, TABLE, chain_names, counter_names, ruleset
+from spa_server.enforce.table import OwnedElsewhere, TableSocket
 from spa_server.service import Service
 
 __all__ = [
@@ -37,7 +26,9 @@ __all__ = [
     "RulesetRefused",
     "ServiceCounters",
     "apply",
+    "apply_anew",
     "counters",
+    "forwarding_warnings",
     "remove",
     "show",
     "standing",
@@ -76,54 +67,73 @@ def apply(knock_port: int, services: Sequence[Service]) -> tuple[str, ...]:
     """Put up the perimeter, or bring the one that stands to this configuration; returns warnings, a sentence each.
 
     Live leases, armed tags and counters stay, except leases that the configuration no longer has: of a service that
-    is gone, or on a port or host that is another service's or nobody's now. Raises PerimeterError; nothing is
-    changed then.
+    is gone, or on a port or host that is another service's or nobody's now. A table of another shape (an older
+    version's, or one that was owned) is replaced in one transaction; then armed tags do not stay. Raises PerimeterError
+    or OwnedElsewhere; nothing is changed then.
     """
-    items = ruleset_items()
-    stale = tuple(lease for lease in _leases_standing(items) if not _is_served(lease, services))
-    load(
-        "".join(
-            (
-                f"add table inet {TABLE}\n",
-                f"flush table inet {TABLE}\n",
-                *_chains_to_leave_out(items, services),
-                ruleset(knock_port, services),
-                *(_element_line(verb, lease) for lease in stale for verb in ("add", "delete")),
-            )
-        )
-    )
-    return tuple(_forwarding_warnings(services))
+    with TableSocket(TABLE) as nft:
+        state = nft.state()
+        if state is not None and state.owner_port:
+            raise OwnedElsewhere(TABLE)
+        in_place = "" if state is None or state.is_orphan else "".join(_lines_to_clear(nft, services))
+    if state is None or in_place:
+        start = in_place or f"add table inet {TABLE}\n"
+        stale = carried.take_out_lines(TABLE, services) if in_place else ""
+        try:
+            load(start + ruleset(knock_port, services) + stale)
+        except RulesetRefused:
+            if state is None:
+                raise
+            apply_anew(knock_port, services)
+    else:
+        apply_anew(knock_port, services)
+    _remove_holds()
+    return tuple(forwarding_warnings(services))
+
+
+def apply_anew(knock_port: int, services: Sequence[Service]) -> None:
+    """Put up the perimeter in the place of whatever table of this name stands, in one transaction.
+
+    Live leases and counters are carried over, armed tags are not. Raises PerimeterError or OwnedElsewhere.
+    """
+    with TableSocket(TABLE) as nft:
+        state = nft.state()
+        if state is not None and state.owner_port:
+            raise OwnedElsewhere(TABLE)
+        old = carried.take((TABLE, *HOLD_TABLES), services)
+        away = f"delete table inet {TABLE}\n" if state is not None else ""
+        rules = ruleset(knock_port, services, old.counted)
+        load(f"{away}add table inet {TABLE}\n{rules}{old.element_lines(TABLE)}")
+        old.settle(nft)
 
 
 def remove() -> bool:
-    """Take the perimeter down, leases and tags included; returns whether one stood."""
-    stood = _table_is_there(ruleset_items())
-    load(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
-    return stood
+    """Take the perimeter down, leases and tags included; returns whether one stood. Raises OwnedElsewhere."""
+    with TableSocket(TABLE) as nft:
+        stood = nft.delete()
+    return _remove_holds() or stood
 
 
 def standing(services: Sequence[Service] = ()) -> bool:
     """Whether the perimeter is up: its table with both base chains, and a chain for each of the services."""
-    with_rules = {rule["chain"] for rule in of_kind(ruleset_items(), "rule", "inet", TABLE)}
-    return chain_names(services) <= with_rules
+    with TableSocket(TABLE) as nft:
+        return chain_names(services) <= set(nft.rules())
 
 
 def show() -> str:
     """The perimeter as it stands in the kernel, without leases and tags; empty when there is none."""
     lines = ruleset_text().splitlines(keepends=True)
-    head = f"table inet {TABLE} {{\n"
-    if head not in lines:
+    head = f"table inet {TABLE} {{"  # of an owned table nft writes the owner's name behind it
+    start = next((at for at, line in enumerate(lines) if line.startswith(head)), None)
+    if start is None:
         return ""
-    start = lines.index(head)
     return "".join(lines[start : lines.index("}\n", start) + 1])
 
 
 def counters() -> Counters:
     """What the perimeter has counted; zeros when none stands."""
-    found = {
-        counter["name"]: Counter(counter["packets"], counter["bytes"])
-        for counter in of_kind(ruleset_items(), "counter", "inet", TABLE)
-    }
+    with TableSocket(TABLE) as nft:
+        found = {name: Counter(*counts) for name, counts in nft.counters().items()}
     names = sorted(
         name.removeprefix(SERVICE_CHAIN).removesuffix("-admitted")
         for name in found
@@ -144,51 +154,25 @@ def counters() -> Counters:
     )
 
 
-def _table_is_there(items: tuple[Item, ...]) -> bool:
-    tables = (item["table"] for item in items if "table" in item)
-    return any((table["family"], table["name"]) == ("inet", TABLE) for table in tables)
+def _lines_to_clear(nft: TableSocket, services: Sequence[Service]) -> Iterator[str]:
+    """Lines that empty the chains, and delete those chains and counters that the configuration does not have."""
+    yield f"flush table inet {TABLE}\n"
+    found = {"chain": nft.chains() - chain_names(services), "counter": nft.counters().keys() - counter_names(services)}
+    for kind, names in found.items():
+        for name in sorted(names):
+            yield f"delete {kind} inet {TABLE} {name}\n"
 
 
-def _chains_to_leave_out(items: tuple[Item, ...], services: Sequence[Service]) -> Iterator[str]:
-    """Lines that delete the chains and counters of services that are configured no longer."""
-    for kind, wanted in (("chain", chain_names(services)), ("counter", counter_names(services))):
-        for found in of_kind(items, kind, "inet", TABLE):
-            if found["name"] not in wanted:
-                yield f"delete {kind} inet {TABLE} {found['name']}\n"
+def _remove_holds() -> bool:
+    """Take away what an interrupted replacement left, now that the perimeter itself is as it should be."""
+    removed = False
+    for name in HOLD_TABLES:
+        with TableSocket(name) as nft:
+            removed = nft.delete() or removed
+    return removed
 
 
-def _leases_standing(items: tuple[Item, ...]) -> tuple[Lease, ...]:
-    sets = {found["name"] for found in of_kind(items, "set", "inet", TABLE)}
-    if not sets.issuperset(SETS.values()):
-        return ()
-    try:
-        with NftSocket(TABLE) as nft:
-            return list_leases(nft)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:  # taken down since it was listed
-            return ()
-        raise PerimeterError(str(error)) from error
-
-
-def _is_served(lease: Lease, services: Iterable[Service]) -> bool:
-    """Whether a lease still leads to the service that it was given for.
-
-    One without a service was put in by hand: any service at that port and host will do.
-    """
-    return any(
-        (lease.protocol, lease.port) in set(service.ports())
-        for service in services
-        if lease.service in ("", service.name) and (not service.hosts or lease.destination in service.hosts)
-    )
-
-
-def _element_line(verb: str, lease: Lease) -> str:
-    key = f"{lease.source} . {lease.destination} . {lease.protocol} . {lease.port}"
-    timeout = " timeout 1s" if verb == "add" else ""
-    return f"{verb} element inet {TABLE} {SETS[lease.source.version]} {{ {key}{timeout} }}\n"
-
-
-def _forwarding_warnings(services: Iterable[Service]) -> Iterator[str]:
+def forwarding_warnings(services: Iterable[Service]) -> Iterator[str]:
     """A sentence for each family whose packets this host is to forward and does not."""
     targets = [(service.name, target.address.version) for service in services for target in service.forward_to]
     for version, (sysctl, family) in FORWARDING.items():

@@ -1,4 +1,4 @@
-"""What the network process may ask of the firewall process, as messages on a SOCK_SEQPACKET socket pair.
+"""What the network process may ask of the firewall process, as messages on a SOCK_SEQPACKET socket.
 
 Fixed layouts, big-endian, one message a packet. Both processes import this, so it must import nothing else of
 `enforce`: no kernel code reaches the process that reads packets from strangers.
@@ -6,9 +6,14 @@ Fixed layouts, big-endian, one message a packet. Both processes import this, so 
     request   kind u8 | zero u8 | count u16 | sequence u32 | ...
       ARM       timeout_ms u32 | count x tag (8)
       DISARM    count x tag (8)
-      OPEN      family u8 | label length u8 | not after ms u64 | source (16) | destination (16) | label (64)
-                | count x (service u16 | seconds u32)
-    answer    status u8 | zero u8 | count u16 | sequence u32 | count x seconds left u32
+      OPEN      family u8 | label length u8 | not after ms u64 | digest (8) | source (16) | destination (16)
+                | label (64) | count x (service u16 | seconds u32)
+      RELOAD    digest (8)
+      COUNTERS  nothing
+    answer    status u8 | zero u8 | count u16 | sequence u32 | count x number u64
+
+A digest (`spa_server.digest`) says by which configuration the services are numbered. Requests have sequences from 1;
+an answer of sequence 0 answers nothing: with status DISARMED it says that the kernel holds no tag any more.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
 
+from spa_server.digest import DIGEST_LENGTH
 from spa_server.service import Address
 
 MAX_TAGS = 4096
@@ -30,9 +36,9 @@ MESSAGE_LARGEST = 65536
 
 _head = struct.Struct("!BBHI")
 _timeout = struct.Struct("!I")
-_open = struct.Struct("!BBQ16s16s64s")
+_open = struct.Struct("!BBQ8s16s16s64s")
 _wanted = struct.Struct("!HI")
-_seconds = struct.Struct("!I")
+_number = struct.Struct("!Q")
 
 
 class Malformed(ValueError):
@@ -45,6 +51,8 @@ class Kind(IntEnum):
     ARM = 1
     DISARM = 2
     OPEN = 3
+    RELOAD = 4
+    COUNTERS = 5
 
 
 class Status(IntEnum):
@@ -54,7 +62,11 @@ class Status(IntEnum):
     REFUSED = 1
     """The firewall process's own configuration does not allow it."""
     FAILED = 2
-    """The kernel did not do it; nothing was changed."""
+    """The kernel did not do it, or the configuration is not to be had; nothing was changed."""
+    STALE = 3
+    """The request's digest is not that of the firewall process's configuration."""
+    DISARMED = 4
+    """No answer but word by itself, with sequence 0: every tag is gone from the kernel and has to be armed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,7 @@ class Open:
 
     sequence: int
     not_after_ms: int
+    digest: bytes
     source: Address
     destination: Address
     label: str
@@ -109,33 +122,67 @@ class Open:
         label = self.label.encode("ascii")
         head = _packed_head(Kind.OPEN, len(self.wanted), self.sequence)
         fixed = _open.pack(
-            self.source.version, len(label), self.not_after_ms, self.source.packed, self.destination.packed, label
+            self.source.version,
+            len(label),
+            self.not_after_ms,
+            self.digest,
+            self.source.packed,
+            self.destination.packed,
+            label,
         )
         return head + fixed + b"".join(_wanted.pack(each.service, each.seconds) for each in self.wanted)
 
 
-Request = Arm | Disarm | Open
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the configuration anew and, if its digest is this one, apply it: live leases stay."""
+
+    sequence: int
+    digest: bytes
+
+    def pack(self) -> bytes:
+        return _packed_head(Kind.RELOAD, 0, self.sequence) + self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What has the perimeter counted.
+
+    Answered with the datagrams that the knock port admitted and dropped, then for each service in the order of the
+    configuration the packets admitted, the packets dropped, and how many (device, source) hold a lease on it now.
+    """
+
+    sequence: int
+
+    def pack(self) -> bytes:
+        return _packed_head(Kind.COUNTERS, 0, self.sequence)
+
+
+Request = Arm | Disarm | Open | Reload | Counters
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to the request of the same sequence; seconds left of each service opened, in the order asked."""
+    """The answer to the request of the same sequence.
+
+    `numbers` of an OPEN: the whole seconds left of each service, in the order asked; of COUNTERS: as said there.
+    """
 
     sequence: int
     status: Status
-    seconds_left: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
 
     def pack(self) -> bytes:
-        head = _packed_head(self.status, len(self.seconds_left), self.sequence)
-        return head + b"".join(_seconds.pack(seconds) for seconds in self.seconds_left)
+        head = _packed_head(self.status, len(self.numbers), self.sequence)
+        return head + b"".join(map(_number.pack, self.numbers))
 
     @staticmethod
     def unpack(data: bytes) -> Answer:
         """Raises Malformed."""
         kind, count, sequence, rest = _split(data)
-        if kind not in Status.__members__.values() or len(rest) != count * _seconds.size:
+        if kind not in Status.__members__.values() or len(rest) != count * _number.size:
             raise Malformed("not an answer")
-        return Answer(sequence, Status(kind), tuple(seconds for (seconds,) in _seconds.iter_unpack(rest)))
+        return Answer(sequence, Status(kind), tuple(number for (number,) in _number.iter_unpack(rest)))
 
 
 def unpack_request(data: bytes) -> Request:
@@ -150,6 +197,14 @@ def unpack_request(data: bytes) -> Request:
         return Disarm(sequence, _tags(rest, count))
     if kind == Kind.OPEN:
         return _unpack_open(sequence, count, rest)
+    if kind == Kind.RELOAD:
+        if count or len(rest) != DIGEST_LENGTH:
+            raise Malformed("a RELOAD of another length than a digest")
+        return Reload(sequence, rest)
+    if kind == Kind.COUNTERS:
+        if count or rest:
+            raise Malformed("COUNTERS with more than a head")
+        return Counters(sequence)
     raise Malformed(f"request of unknown kind {kind}")
 
 
@@ -161,7 +216,7 @@ def sequence_of(data: bytes) -> int:
 def _unpack_open(sequence: int, count: int, rest: bytes) -> Open:
     if count > MAX_SERVICES or len(rest) != _open.size + count * _wanted.size:
         raise Malformed("an OPEN of another length than its count says")
-    version, label_length, not_after_ms, source, destination, label = _open.unpack_from(rest)
+    version, label_length, not_after_ms, digest, source, destination, label = _open.unpack_from(rest)
     if version not in ADDRESS_LENGTHS or label_length > MAX_LABEL_LENGTH or any(label[label_length:]):
         raise Malformed("an OPEN with a family or label that there is not")
     try:
@@ -169,7 +224,8 @@ def _unpack_open(sequence: int, count: int, rest: bytes) -> Open:
     except UnicodeDecodeError as error:
         raise Malformed("a label that is not ASCII") from error
     wanted = tuple(Wanted(service, seconds) for service, seconds in _wanted.iter_unpack(rest[_open.size :]))
-    return Open(sequence, not_after_ms, _address(version, source), _address(version, destination), text, wanted)
+    ends = _address(version, source), _address(version, destination)
+    return Open(sequence, not_after_ms, digest, *ends, text, wanted)
 
 
 def _address(version: int, packed: bytes) -> Address:

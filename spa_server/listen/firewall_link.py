@@ -1,26 +1,67 @@
 """What the gate and the knocks ask of the firewall process, in its own terms.
 
-It must not know the kernel: it knows the socket pair's other end, and services by their place in the configuration.
+It must not know the kernel: it knows the channel's other end, and services by their place in the configuration.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from spa_server.decide.decision import Grant
-from spa_server.enforce.client import FirewallClient, FirewallError
+from spa_server.digest import perimeter_digest
+from spa_server.enforce.client import Events, FirewallClient, FirewallError, FirewallStale
 from spa_server.enforce.requests import Wanted
 from spa_server.listen.knocks import GrantFailed
 from spa_server.service import Service
 
 
-class FirewallLink:
-    """Arms and disarms tags and opens leases, each confirmed by the kernel before the call returns."""
+@dataclass(frozen=True, slots=True)
+class ServiceCount:
+    """Packets to one service's ports, and how many are inside: each pair of a device and a source once."""
 
-    def __init__(self, channel: socket.socket, services: tuple[Service, ...]) -> None:
-        self._client = FirewallClient(channel)
-        self._numbers = {service.name: number for number, service in enumerate(services)}
+    admitted: int
+    dropped: int
+    leases: int
+
+
+@dataclass(frozen=True, slots=True)
+class PerimeterCounts:
+    """What the kernel has counted: datagrams at the knock port, and service by service."""
+
+    knocks_admitted: int
+    knocks_dropped: int
+    services: dict[str, ServiceCount]
+
+
+class FirewallLink:
+    """Arms and disarms tags and opens leases, each confirmed by the kernel before the call returns.
+
+    `is_stale`: whether the firewall process was found to work from another configuration; a `reload` mends it.
+    """
+
+    def __init__(self, channel: socket.socket, knock_port: int, services: Sequence[Service]) -> None:
+        self.is_stale = False
+        self._client = FirewallClient(channel, perimeter_digest(knock_port, services))
+        self._numbers = _numbered(services)
+
+    def reload(self, knock_port: int, services: Sequence[Service]) -> None:
+        """Have it read its configuration again and apply it, if it is this one. Raises FirewallError.
+
+        Live leases of services that remain stay. After FirewallSilent it may or may not have done it.
+        """
+        self._client.reload(perimeter_digest(knock_port, services))
+        self._numbers = _numbered(services)
+        self.is_stale = False
+
+    def counts(self) -> PerimeterCounts:
+        """What the kernel has counted. Raises FirewallError."""
+        admitted, dropped, *rest = self._client.counters()
+        if len(rest) != 3 * len(self._numbers):
+            raise FirewallStale("the firewall process counts other services than this one's configuration has")
+        each = zip(self._numbers, rest[::3], rest[1::3], rest[2::3], strict=True)
+        return PerimeterCounts(admitted, dropped, {name: ServiceCount(*numbers) for name, *numbers in each})
 
     def arm(self, tags: Collection[bytes], timeout_ms: int) -> None:
         """Raises FirewallError; then some of the tags may be armed all the same."""
@@ -30,9 +71,9 @@ class FirewallLink:
         """Raises FirewallError."""
         self._client.disarm(list(tags))
 
-    def has_ended(self) -> bool:
-        """Whether the firewall process is gone, or wants this one to end. Throws away an answer that came too late."""
-        return self._client.has_ended()
+    def take_events(self) -> Events:
+        """What it let be known by itself since it was last asked; to be asked every turn. Raises FirewallError."""
+        return self._client.take_events()
 
     def open_leases(self, grant: Grant, label: str) -> tuple[int, ...]:
         """Open all of a grant or nothing; seconds left, service by service. Raises GrantFailed."""
@@ -40,4 +81,9 @@ class FirewallLink:
         try:
             return self._client.open_(grant.source, grant.destination, label, wanted)
         except FirewallError as error:
+            self.is_stale |= isinstance(error, FirewallStale)
             raise GrantFailed(str(error)) from error
+
+
+def _numbered(services: Sequence[Service]) -> dict[str, int]:
+    return {service.name: number for number, service in enumerate(services)}

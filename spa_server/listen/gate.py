@@ -87,8 +87,16 @@ class Gate:
                 # Only what the kernel has confirmed counts as armed; the rest is tried again at the next renewal.
                 self._armed[key] = self._arm(key, self._holders, now_ms)
 
+    def follow(self, *, slots: int, max_skew_ms: int) -> bool:
+        """Go by another number of slots and another skew, from the next `rearm` on; whether that is a change."""
+        before = self._slots[TagKind.KNOCK], self._skew_ms[TagKind.KNOCK]
+        self._slots[TagKind.KNOCK], self._skew_ms[TagKind.KNOCK] = slots, max_skew_ms
+        return before != (slots, max_skew_ms)
+
     def rearm(self, now_ms: int, first_window: int = 0) -> None:
-        """Arm everything anew, after the clock was stepped: the timeouts in the kernel count from the old time."""
+        """Arm everything anew: after the clock was stepped, because the timeouts in the kernel count from the old time,
+        or where the kernel has lost the tags.
+        """
         for tags in self._armed.values():
             self._kernel.disarm(tags)
         self._armed.clear()

@@ -14,6 +14,8 @@ from spa_server.decide.decision import DeviceStanding
 from spa_server.listen.gate import HolderId
 from spa_server.remember.registry import Credential, Device, Invite, Registry
 
+_MOST_NAMED = 10
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceHolder:
@@ -39,6 +41,28 @@ class InviteHolder:
 
 
 Holders = Mapping[HolderId, DeviceHolder | InviteHolder]
+
+
+def changes(before: Holders, after: Holders) -> str:
+    """What differs between two readings, for people; empty where nothing of a device or an invite does."""
+    old, new = _devices(before), _devices(after)
+    said = [f"{label} added" for label in new if label not in old]
+    said += [f"{label} removed" for label in old if label not in new]
+    for label in new.keys() & old.keys():
+        if new[label].enabled != old[label].enabled:
+            said.append(f"{label} {'enabled' if new[label].enabled else 'disabled'}")
+        elif (new[label].user, new[label].roles) != (old[label].user, old[label].roles):
+            said.append(f"{label} changed")
+    more = len(said) - _MOST_NAMED
+    said = [*sorted(said)[:_MOST_NAMED], f"{more} more"] if more > 0 else sorted(said)
+    invites = [sum(isinstance(holder, InviteHolder) for holder in each.values()) for each in (before, after)]
+    if invites[0] != invites[1]:
+        said.append(f"invites: {invites[1]} instead of {invites[0]}")
+    return ", ".join(said)
+
+
+def _devices(holders: Holders) -> dict[str, Device]:
+    return {holder.device.label: holder.device for holder in holders.values() if isinstance(holder, DeviceHolder)}
 
 
 def read_holders(registry: Registry, now_s: int, previous: Holders) -> Holders:

@@ -8,6 +8,7 @@ is recorded, and nothing is answered before the kernel has confirmed the grant. 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,19 +21,21 @@ from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
 from spa_protocol.tag import TAG_SIZE, TagKind, TagPosition
-from spa_server.decide.decision import Grant, Path, Refused, allowed_services, decide, freshness
+from spa_server.decide.decision import Grant, Refused, allowed_services, decide, freshness
 from spa_server.enforce.client import FirewallError
+from spa_server.listen.account import Account
+from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
 from spa_server.listen.enrolments import Enrolled, enrol
 from spa_server.listen.gate import ArmedTag, Gate
 from spa_server.listen.holders import DeviceHolder, InviteHolder
 from spa_server.listen.membership import Membership
-from spa_server.remember import refusals
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import StateError
 from spa_server.remember.used import NotRecorded, Use, UsedSlots
 from spa_server.service import Service
+from spa_server.tell.audit import NotWritten
 
 log = logging.getLogger("spa.knock")
 
@@ -46,16 +49,6 @@ class LeaseOpener(Protocol):
 
     def open_leases(self, grant: Grant, label: str) -> tuple[int, ...]:
         """Open all of a grant in one transaction; seconds left, service by service. Raises GrantFailed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A datagram as the socket gave it."""
-
-    datagram: bytes
-    path: Path
-    source_port: int
-    at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +74,7 @@ class KnockHandler:
         identity: ServerIdentity,
         used: UsedSlots,
         sources: SourcesOfDevices,
-        ring: refusals.RefusalRing,
+        account: Account,
         leases: LeaseOpener,
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -93,10 +86,18 @@ class KnockHandler:
         self._identity = identity
         self._used = used
         self._sources = sources
-        self._ring = ring
+        self._account = account
         self._leases = leases
         self._random_bytes = random_bytes
-        self.results: Counter[str] = Counter()
+
+    @property
+    def _results(self) -> Counter[str]:
+        return self._account.counts.results
+
+    def follow(self, *, services: tuple[Service, ...], max_skew_ms: int, slots: int, replies: bool) -> None:
+        """Judge by another configuration from now on."""
+        self._services, self._max_skew_ms = services, max_skew_ms
+        self._slots, self._replies = slots, replies
 
     @property
     def _gate(self) -> Gate:
@@ -106,21 +107,28 @@ class KnockHandler:
         """The datagram to answer with, or None for silence."""
         armed = self._gate.take(arrival.datagram[:TAG_SIZE])
         if armed is None:
-            self.results["unknown_tag"] += 1
+            self._results["unknown_tag"] += 1
             return None
+        begun_s = time.perf_counter()
+        try:
+            return self._handle(arrival, armed)
+        finally:
+            self._account.counts.decision_s.note(time.perf_counter() - begun_s)
+
+    def _handle(self, arrival: Arrival, armed: ArmedTag) -> bytes | None:
         try:
             self._membership.catch_up(arrival.at)
         except (StateError, FirewallError) as error:
             log.error("nothing is judged while the registry cannot be read: %s", error)
-            self.results["unreadable_registry"] += 1
+            self._results["unreadable_registry"] += 1
             return None
         holder = self._membership.holders.get(armed.holder)
         if holder is None:
-            self.results["unknown_tag"] += 1
+            self._results["unknown_tag"] += 1
             return None
         opened = unseal(arrival.datagram, holder.keys.request_seal)
         if opened is None:
-            self._note(arrival, holder, Refused(Refusal.NOT_OPENED))
+            self._refuse(arrival, holder, Refused(Refusal.NOT_OPENED))
             return None
         if isinstance(holder, DeviceHolder):
             verdict = self._judge_knock(arrival, holder, armed, opened)
@@ -132,7 +140,7 @@ class KnockHandler:
         if not self._is_expected(arrival, holder, opened, MessageType.KNOCK):
             return None
         if not opened.is_signed_by(holder.credential.public_key, Domain.KNOCK, self._identity.public):
-            self._note(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
+            self._refuse(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
             return None
         try:
             knock = Knock.parse(opened.body)
@@ -146,8 +154,8 @@ class KnockHandler:
             return self._refuse(arrival, holder, unrecorded)
         decision = decide(knock, arrival.path, holder.standing(arrival.at.wall_s), self._services)
         if isinstance(decision, Refused):
-            return self._refuse(arrival, holder, decision)
-        unrecorded = self._record(holder, decision, arrival.at)
+            return self._refuse(arrival, holder, decision, wanted=knock.services)
+        unrecorded = self._record(arrival, holder, decision)
         if unrecorded is not None:
             return self._refuse(arrival, holder, unrecorded)
         return self._grant(arrival, holder, decision, knock.time_ms - arrival.at.wall_ms)
@@ -160,14 +168,17 @@ class KnockHandler:
         try:
             enrolment = Enrolment.parse(opened.body)
         except MalformedBody as error:
-            self._note(arrival, holder, Refused(Refusal.MALFORMED, str(error)))
+            self._refuse(arrival, holder, Refused(Refusal.MALFORMED, str(error)))
             return None
         if not opened.is_signed_by(enrolment.device_key, Domain.ENROLMENT, self._identity.public):
-            self._note(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
+            self._refuse(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
             return None
         untimely = self._untimely(enrolment.time_ms, armed.position, arrival.at)
         if untimely is not None:
             return self._refuse(arrival, holder, untimely, enrolment.time_ms - arrival.at.wall_ms)
+        unrecorded = self._record_enrolment(arrival, holder)
+        if unrecorded is not None:
+            return self._refuse(arrival, holder, unrecorded)
         outcome = enrol(enrolment, holder.invite, self._membership.registry, arrival.at.wall_s)
         if isinstance(outcome, Refused):
             return self._refuse(arrival, holder, outcome)
@@ -176,7 +187,7 @@ class KnockHandler:
         except (StateError, FirewallError) as error:
             # It is enrolled all the same; its tags are armed when the server next catches up.
             log.error("%s is enrolled but cannot knock yet: %s", outcome.device.label, error)
-        return self._welcome(arrival, outcome, enrolment.label)
+        return self._welcome(arrival, holder, outcome, enrolment.label)
 
     def _is_expected(
         self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, message: MessageType
@@ -185,7 +196,7 @@ class KnockHandler:
         if head == (VERSION, message.value, SIGNATURE_ED25519):
             return True
         about = "version {}, type {}, signature kind {}".format(*head)
-        self._note(arrival, holder, Refused(Refusal.UNKNOWN_VERSION, about))
+        self._refuse(arrival, holder, Refused(Refusal.UNKNOWN_VERSION, about))
         return False
 
     def _untimely(self, time_ms: int, position: TagPosition, now: Instant) -> Refused | None:
@@ -210,17 +221,34 @@ class KnockHandler:
             return Refused(Refusal.BEFORE_START)
         return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
 
-    def _record(self, holder: DeviceHolder, grant: Grant, now: Instant) -> Refused | None:
-        """Write down which source the device is about to get, so that it can be shut out there later."""
+    def _record(self, arrival: Arrival, holder: DeviceHolder, grant: Grant) -> Refused | None:
+        """Write down what the device is about to get: its source, to shut it out there later, and in the audit trail,
+        so that no kill between the kernel's doing and the record of it can hide a grant.
+        """
         try:
-            self._sources.note(holder.device.label, grant.source, now.wall_s)
+            self._sources.note(holder.device.label, grant.source, arrival.at.wall_s)
+            self._account.granting(arrival, holder, grant)
         except NotRecorded as error:
             return self._unrecorded(error)
+        except NotWritten as error:
+            return self._unaudited(error)
+        return None
+
+    def _record_enrolment(self, arrival: Arrival, holder: InviteHolder) -> Refused | None:
+        try:
+            self._account.enrolling(arrival, holder)
+        except NotWritten as error:
+            return self._unaudited(error)
         return None
 
     @staticmethod
     def _unrecorded(error: NotRecorded) -> Refused:
         log.error("nothing is opened while the state cannot be written: %s", error)
+        return Refused(Refusal.NOT_RECORDED)
+
+    @staticmethod
+    def _unaudited(error: NotWritten) -> Refused:
+        log.error("nothing is opened while the audit trail cannot be written: %s", error)
         return Refused(Refusal.NOT_RECORDED)
 
     def _grant(self, arrival: Arrival, holder: DeviceHolder, grant: Grant, skew_ms: int) -> Verdict:
@@ -229,37 +257,27 @@ class KnockHandler:
             left_s = self._leases.open_leases(grant, label)
         except GrantFailed as error:
             log.error("the lease for %s was not opened: %s", label, error)
+            self._account.counts.kernel_errors += 1
             return self._refuse(arrival, holder, Refused(Refusal.KERNEL_FAILED))
-        self.results["granted"] += 1
-        names = ", ".join(f"{item.service.name} {left} s" for item, left in zip(grant.services, left_s, strict=True))
-        log.info("granted %s (%s) from %s: %s; skew %d ms", label, holder.device.user, grant.source, names, skew_ms)
+        self._account.granted(arrival, holder, grant, left_s, skew_ms)
         services = tuple(_told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
         return Verdict(None, services, label)
 
-    def _welcome(self, arrival: Arrival, enrolled: Enrolled, calls_itself: str) -> Verdict:
-        self.results["enrolled" if enrolled.first else "enrolled_again"] += 1
-        if enrolled.first:
-            device, source = enrolled.device, arrival.path.source
-            log.info("enrolled %s for %s from %s; it calls itself %s", device.label, device.user, source, calls_itself)
+    def _welcome(self, arrival: Arrival, holder: InviteHolder, enrolled: Enrolled, calls_itself: str) -> Verdict:
+        self._account.enrolled(arrival, holder, enrolled, calls_itself)
         allowed = allowed_services(enrolled.device.roles, self._services)[:MAX_SERVICES]
         return Verdict(None, tuple(_told(service, 0) for service in allowed), enrolled.device.label)
 
     def _refuse(
-        self, arrival: Arrival, holder: DeviceHolder | InviteHolder, refused: Refused, skew_ms: int = 0
+        self,
+        arrival: Arrival,
+        holder: DeviceHolder | InviteHolder,
+        refused: Refused,
+        skew_ms: int = 0,
+        wanted: tuple[str, ...] = (),
     ) -> Verdict:
-        self._note(arrival, holder, refused, skew_ms)
+        self._account.refused(arrival, holder, refused, self._services, skew_ms, wanted)
         return Verdict(refused, (), refused.about)
-
-    def _note(self, arrival: Arrival, holder: DeviceHolder | InviteHolder, refused: Refused, skew_ms: int = 0) -> None:
-        label = holder.device.label if isinstance(holder, DeviceHolder) else holder.invite.label
-        self.results[refused.refusal.name.lower()] += 1
-        sentence = refused.refusal.sentence(refused.about, skew_ms)
-        log.info("refused %s from %s: %s", label, arrival.path.source, sentence)
-        self._ring.add(
-            refusals.Refused(
-                arrival.at.wall_ms, label, arrival.path.source, refused.refusal.name, refused.about, skew_ms
-            )
-        )
 
     def _answer(self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, verdict: Verdict) -> bytes:
         answer = Answer(

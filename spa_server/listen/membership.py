@@ -11,9 +11,11 @@ import logging
 from spa_protocol.tag import TagKind
 from spa_server.listen.clock import Instant
 from spa_server.listen.gate import Gate
-from spa_server.listen.holders import Holders, InviteHolder, read_holders
+from spa_server.listen.holders import Holders, InviteHolder, changes, read_holders
 from spa_server.remember.fence import first_open_window
 from spa_server.remember.registry import Registry
+from spa_server.tell.event_types import REGISTRY_SEEN
+from spa_server.tell.events import Event, happened
 
 log = logging.getLogger("spa.membership")
 
@@ -42,6 +44,7 @@ class Membership:
         self._max_skew_ms = max_skew_ms
         self._boot_wall_ms = now.boot_wall_ms
         self._version: int | None = None
+        self._is_rearming = False
         self.catch_up(now)
 
     def first_window(self, now: Instant) -> int:
@@ -57,12 +60,27 @@ class Membership:
         )
         return max(fence, self._floor_window)
 
+    def follow(self, *, slots: int, max_skew_ms: int) -> None:
+        """Go by another configuration, from the next `keep_time` on."""
+        self._max_skew_ms = max_skew_ms
+        if self.gate.follow(slots=slots, max_skew_ms=max_skew_ms):
+            self._is_rearming = True
+
+    def tags_are_gone(self) -> None:
+        """The kernel has lost the tags; the next `keep_time` arms them all."""
+        self._is_rearming = True
+
     def catch_up(self, now: Instant) -> None:
         """Read the registry again if anyone has edited it."""
         version = self.registry.version()
         if version == self._version:
             return
+        before = self.holders
         self.read_again(now)
+        if self._version is not None:
+            changed = changes(before, self.holders)
+            if changed:
+                happened(log, Event(REGISTRY_SEEN, f"the registry has changed: {changed}"))
         self._version = version
 
     def read_again(self, now: Instant) -> None:
@@ -79,10 +97,16 @@ class Membership:
         self.read_again(now)
 
     def keep_time(self, now: Instant) -> None:
-        """Renew the gate; arm all of it anew when the wall clock was stepped."""
+        """Renew the gate; arm all of it anew when the wall clock was stepped, or where there was other reason."""
         step_ms = now.boot_wall_ms - self._boot_wall_ms
         if abs(step_ms) >= CLOCK_STEP_MS:
-            log.warning("the clock was stepped by %+.1f s; arming the gate anew", step_ms / 1000)
+            log.warning(
+                "the clock was stepped by %+.1f s; arming the gate anew",
+                step_ms / 1000,
+                extra={"event": "clock-stepped"},
+            )
+            self._is_rearming = True
+        if self._is_rearming:
             # First the gate: in windows armed by the old time a new holder's tags could get times that are refused.
             self.gate.rearm(now.wall_ms, self.first_window(now))
             self.read_again(now)
@@ -90,4 +114,5 @@ class Membership:
             # Slewing (adjtime) moves the clock a little at a time and needs no new tags.
             self.gate.renew(now.wall_ms, self.first_window(now))
         # Last, so that what failed after a step is done over at the next turn.
+        self._is_rearming = False
         self._boot_wall_ms = now.boot_wall_ms

@@ -1,7 +1,8 @@
 """The network process: reads datagrams from strangers, and can do nothing but ask the firewall process.
 
-It runs as an unprivileged user without any capability. One thread, one selector: the knock sockets, the control socket,
-the channel to the firewall process (whose end is this process's end), and a wake-up for signals.
+It runs as an unprivileged user without any capability. One thread, one selector: the knock sockets, the control socket
+and its callers, the channel to the firewall process, word of clock steps, and a wake-up for signals. What fails is
+tried again, at most a second apart, and nothing is opened meanwhile.
 """
 
 from __future__ import annotations
@@ -12,33 +13,46 @@ import os
 import selectors
 import signal
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import Enum, auto
 
+from spa_server import notify
 from spa_server.config import ServerConfig
-from spa_server.enforce.client import FirewallError, FirewallGone
-from spa_server.listen import sockets
+from spa_server.enforce.client import FirewallError, FirewallSilent
+from spa_server.listen import knock_port, sockets
+from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant, system_clock
+from spa_server.listen.clock_steps import ClockSteps
+from spa_server.listen.faults import Faults
 from spa_server.listen.firewall_link import FirewallLink
-from spa_server.listen.gate import Gate
-from spa_server.listen.knocks import Arrival, KnockHandler
-from spa_server.listen.membership import Membership
-from spa_server.remember.fence import enter_boot, read_boot_id
-from spa_server.remember.identity import read_identity
-from spa_server.remember.refusals import RefusalRing
-from spa_server.remember.registry import Registry
-from spa_server.remember.sources import SourcesOfDevices
-from spa_server.remember.store import StateError, Store, open_store
-from spa_server.remember.used import UsedSlots
+from spa_server.listen.judge import Judge
+from spa_server.listen.numbers import numbers
+from spa_server.listen.reloading import CannotReload, read_again
+from spa_server.remember.identity import ServerIdentity
+from spa_server.remember.store import StateError, open_store
+from spa_server.tell import event_types, metrics
+from spa_server.tell.audit import AuditTrail, NotWritten
 from spa_server.tell.control import Answer, ControlListener
+from spa_server.tell.events import Event, Outcome, happened
+from spa_server.tell.metrics_port import MetricsPort
+from spa_server.tell.recorder import Recorder
 
 log = logging.getLogger("spa.network")
 
-MOST_SLEEP_MS = 5_000
-"""The longest sleep: how late a step of the wall clock may be noticed while no knock comes."""
-HOUSEKEEPING_MS = 60_000
-MOST_USED_SLOTS = 200_000
-"""Used slots kept before the oldest windows are retired for good."""
+MOST_SLEEP_S = 60.0
+COUNTS_FRESH_MS = 1_000
+"""How old the kernel's counts in a status may be: those who ask often must not keep the kernel busy."""
+
+
+class Ending(Enum):
+    """Why the network process ends."""
+
+    TOLD = auto()
+    """By SIGTERM or SIGINT."""
+    ALONE = auto()
+    """The firewall process is gone, or wants this one to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,121 +62,183 @@ class Inherited:
     knock_sockets: tuple[socket.socket, ...]
     control_socket: socket.socket
     channel: socket.socket
+    identity: ServerIdentity
+    metrics_socket: socket.socket | None = None
+    is_last_good: bool = False
+    """Whether the configuration is an older one, because the file is bad now; it is looked at until it is mended."""
+    taken_over: Callable[[ServerConfig], None] = lambda _config: None
+    """Called with each configuration that is served by."""
 
 
 class NetworkProcess:
     """Everything between a datagram's arrival and its answer."""
 
     def __init__(self, config: ServerConfig, inherited: Inherited, clock: Callable[[], Instant] = system_clock) -> None:
+        """Raises StateError and FirewallError."""
         self._clock = clock
-        self._inherited = inherited
-        now = clock()
-        self._started = now
-        self._store: Store = open_store(config.state_folder)
-        registry = Registry(self._store)
-        fenced_at_boot_ms = enter_boot(self._store, read_boot_id(), now.boot_ms)
-        self._used = UsedSlots(self._store)
-        self._sources = SourcesOfDevices(self._store)
-        self._link = link = FirewallLink(inherited.channel, config.services)
-        max_skew_ms = config.max_skew_s * 1000
-        self._membership = Membership(
-            registry,
-            Gate(link, slots=config.slots, max_skew_ms=max_skew_ms, used=self._used.of_window),
-            fenced_at_boot_ms=fenced_at_boot_ms,
-            floor_window=self._used.first_window(),
-            max_skew_ms=max_skew_ms,
-            now=now,
+        self._config = config
+        self._started = now = clock()
+        self._link = FirewallLink(inherited.channel, config.knock_port, config.services)
+        # Both processes have read the same file, unless it was edited in between.
+        self._link.reload(config.knock_port, config.services)
+        # That tags were lost before any was armed is no news.
+        self._link.take_events()
+        self._recorder = Recorder(
+            AuditTrail(config.audit_file, largest_bytes=config.audit_file_mib << 20, most_files=config.audit_files)
         )
-        self._handler = KnockHandler(
-            membership=self._membership,
-            services=config.services,
-            max_skew_ms=max_skew_ms,
-            slots=config.slots,
-            replies=config.replies,
-            identity=read_identity(config.state_folder),
-            used=self._used,
-            sources=self._sources,
-            ring=RefusalRing(self._store),
-            leases=link,
-            random_bytes=os.urandom,
-        )
-        self._control = ControlListener(inherited.control_socket, {"status": self._status, "refresh": self._refresh})
-        self._housekept_ms = now.boot_ms
-        self._fault = ""
+        logging.getLogger().addHandler(self._recorder)
+        store = open_store(config.state_folder)
+        self._judge = Judge(config, store, self._link, inherited.identity, self._recorder, now)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(inherited.channel, selectors.EVENT_READ, lambda _channel: None)
+        self._port = knock_port.KnockPort(inherited.knock_sockets, self._selector, self._read)
+        asked = {"status": self._status, "refresh": self._refresh, "reload": self._reload}
+        self._control = ControlListener(inherited.control_socket, self._selector, asked)
+        self._metrics: MetricsPort | None = None
+        if inherited.metrics_socket is not None:
+            self._metrics = MetricsPort(inherited.metrics_socket, self._selector, self._metrics_page)
+        self._ending: Ending | None = None
+        self._faults = Faults(StateError, FirewallError, CannotReload, sockets.PortTaken, NotWritten)
+        self._taken_over = inherited.taken_over
+        self._is_unsure = inherited.is_last_good
+        self._is_due = False
+        self._counts: tuple[int, Answer] = (now.boot_ms - COUNTS_FRESH_MS, {})
 
-    def run(self) -> None:
+    def run(self) -> Ending:
         """Serve until SIGTERM or SIGINT, or until the firewall process is gone."""
         wake, wake_write = socket.socketpair()
         wake.setblocking(False)
         wake_write.setblocking(False)
         signal.set_wakeup_fd(wake_write.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
-        with selectors.DefaultSelector() as selector, self._store:
-            for sock in (*self._inherited.knock_sockets, self._inherited.control_socket):
-                selector.register(sock, selectors.EVENT_READ)
-            selector.register(self._inherited.channel, selectors.EVENT_READ)
-            selector.register(wake, selectors.EVENT_READ)
-            log.info("ready: %d devices and invites, %d tags armed", len(self._membership.holders), self._armed())
-            while True:
-                ready = [key.fileobj for key, _ in selector.select(self._sleep_s())]
-                if wake in ready or (self._inherited.channel in ready and self._link.has_ended()):
-                    break
-                self._turn(ready)
+        steps = ClockSteps()
+        self._selector.register(wake, selectors.EVENT_READ, lambda _wake: self._heed_signals(wake))
+        self._selector.register(steps, selectors.EVENT_READ, lambda _steps: steps.take())
+        heartbeat = notify.Heartbeat()
+        with self._selector, self._judge.store:
+            message = f"ready: {self._judge.holders} devices and invites, {self._judge.armed} tags armed"
+            happened(log, Event(event_types.STARTED, message))
+            notify.ready(self._summary())
+            while self._ending is None:
+                self._turn([key for key, _ in self._selector.select(self._sleep_s(heartbeat))])
+                heartbeat.beat()
+            notify.stopping()
             with contextlib.suppress(StateError):
-                self._store.checkpoint()
-        log.info("the network process ends; the perimeter stays closed and leases run to their own end")
+                self._judge.store.checkpoint()
+        message = "the network process ends; the perimeter stays closed and leases run to their own end"
+        happened(log, Event(event_types.STOPPED, message, reason=self._ending.name.lower()))
+        logging.getLogger().removeHandler(self._recorder)
+        self._recorder.close()
+        return self._ending
 
-    def _turn(self, ready: Sequence[object]) -> None:
+    def _turn(self, waking: list[selectors.SelectorKey]) -> None:
+        self._is_due = False
+        self._heed_firewall()
+        now = self._clock()
+        if self._is_unsure or self._link.is_stale:
+            self._faults.attempt("configuration", self._take_over)
+        self._faults.attempt("gate", lambda: self._judge.keep_up(now))
+        self._faults.attempt("state", lambda: self._judge.keep_house(now))
+        self._faults.attempt("audit trail", self._recorder.settle)
+        for key in waking:
+            if self._selector.get_map().get(key.fileobj) is key:  # or one that came before has closed it
+                key.data(key.fileobj)
+        self._control.give_up_late()
+        if self._metrics is not None:
+            self._metrics.give_up_late()
+        # Word may have come with an answer; then the channel has nothing left to wake this process by.
+        self._heed_firewall()
+
+    def _heed_firewall(self) -> None:
         try:
-            self._keep_house()
-            self._fault = ""
-        except FirewallGone:
-            raise
-        except (StateError, FirewallError) as error:
-            if str(error) != self._fault:
-                self._fault = str(error)
-                log.error("knocks may be refused until this is mended: %s", error)
-        for sock in self._inherited.knock_sockets:
-            if sock in ready:
-                self._read(sock)
-        if self._inherited.control_socket in ready:
-            self._control.serve_one()
+            events = self._link.take_events()
+        except FirewallError as error:
+            log.error("%s", error)
+            return
+        if events.disarmed:
+            log.warning("the perimeter was put up anew; arming the gate again", extra={"event": "perimeter-restored"})
+            self._judge.tags_are_gone()
+            self._is_due = True
+        if events.ended:
+            self._ending = self._ending or Ending.ALONE
+
+    def _heed_signals(self, wake: socket.socket) -> None:
+        numbers = wake.recv(64)
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._ending = Ending.TOLD
+        elif signal.SIGHUP in numbers:
+            self._reload()
 
     def _read(self, sock: socket.socket) -> None:
         for received in sockets.receive(sock):
             arrival = Arrival(received.datagram, received.path, received.source_port, self._clock())
             try:
-                reply = self._handler.handle(arrival)
+                reply = self._judge.handle(arrival)
             except Exception:
                 # A fault in judging one datagram refuses that one; the others are still to be served.
                 log.exception("a datagram from %s could not be judged", received.path.source)
                 continue
             if reply is not None:
                 sockets.answer(sock, received, reply)
+        self._is_due |= self._link.is_stale
 
-    def _keep_house(self) -> None:
-        now = self._clock()
-        self._membership.keep_time(now)
-        self._membership.catch_up(now)
-        if now.boot_ms - self._housekept_ms >= HOUSEKEEPING_MS:
-            self._housekept_ms = now.boot_ms
-            self._membership.forget_expired(now)
-            self._used.prune(max(MOST_USED_SLOTS, 4 * self._armed()))
-            self._sources.prune()
-            self._store.checkpoint()
+    def _sleep_s(self, heartbeat: notify.Heartbeat) -> float:
+        hang_up_s = self._control.next_deadline_s()
+        limits_s = (
+            MOST_SLEEP_S,
+            self._judge.next_renewal_s(self._clock()),
+            heartbeat.left_s(),
+            self._faults.next_try_s(),
+            None if hang_up_s is None else hang_up_s - time.monotonic(),
+            None if self._metrics is None else self._metrics.left_s(),
+            0.0 if self._is_due else None,
+        )
+        return max(0.0, min(limit_s for limit_s in limits_s if limit_s is not None))
 
-    def _sleep_s(self) -> float:
-        now_ms = self._clock().wall_ms
-        renewal_ms = self._membership.gate.next_renewal_ms(now_ms) - now_ms
-        return max(0, min(renewal_ms, MOST_SLEEP_MS)) / 1000
+    def _reload(self) -> Answer:
+        notify.reloading()
+        try:
+            self._take_over()
+        except (CannotReload, FirewallError, sockets.PortTaken) as error:
+            reasons = str(error).splitlines()
+            for reason in reasons:
+                message = f"not reloaded, everything stays as it was: {reason}"
+                happened(log, Event(event_types.RELOAD_REFUSED, message, Outcome.FAILURE, reason=reason))
+            return {"error": reasons}
+        else:
+            self._faults.attempt("configuration", lambda: None)
+            happened(log, Event(event_types.RELOADED, f"reloaded: {self._summary()}"))
+            return {"ok": True}
+        finally:
+            notify.ready(self._summary())
 
-    def _armed(self) -> int:
-        return len(self._membership.gate)
+    def _take_over(self) -> None:
+        """Go over to the configuration as its file has it now: all of it, or nothing.
+
+        Raises CannotReload, PortTaken and FirewallError. The firewall process goes first; no datagram is judged before
+        this one has followed.
+        """
+        config = read_again(self._config)
+        bound = self._port.bind(config.listen, config.knock_port)
+        try:
+            self._link.reload(config.knock_port, config.services)
+        except BaseException as error:
+            # After silence it may or may not have gone over; it is asked until it says so.
+            self._is_unsure |= isinstance(error, FirewallSilent)
+            self._port.abandon(bound)
+            raise
+        self._is_unsure = False
+        self._config = config
+        self._taken_over(config)
+        self._judge.follow(config)
+        if self._port.move(bound):
+            knock_port.keep(bound)
+        self._faults.attempt("gate", lambda: self._judge.keep_up(self._clock()))
 
     def _refresh(self) -> Answer:
         try:
-            self._membership.catch_up(self._clock())
+            self._judge.keep_up(self._clock())
         except (StateError, FirewallError) as error:
             log.error("an edit of the registry could not be taken in: %s", error)
             return {"error": str(error)}
@@ -170,11 +246,26 @@ class NetworkProcess:
 
     def _status(self) -> Answer:
         now = self._clock()
+        if now.boot_ms - self._counts[0] >= COUNTS_FRESH_MS:
+            self._counts = now.boot_ms, self._count()
         return {
             "pid": os.getpid(),
             "up_s": (now.boot_ms - self._started.boot_ms) // 1000,
-            "holders": len(self._membership.holders),
-            "tags_armed": self._armed(),
-            "fault": self._fault,
-            "results": dict(self._handler.results),
+            "holders": self._judge.holders,
+            "tags_armed": self._judge.armed,
+            "fault": str(self._faults),
+            "results": dict(self._judge.results),
+            "perimeter": self._counts[1],
         }
+
+    def _metrics_page(self) -> bytes:
+        return metrics.page(numbers(self._judge, self._link, self._recorder, self._faults, self._started))
+
+    def _count(self) -> Answer:
+        try:
+            return asdict(self._link.counts())
+        except FirewallError as error:
+            return {"error": str(error)}
+
+    def _summary(self) -> str:
+        return f"serving {self._judge.holders} devices and invites, {self._judge.armed} tags armed"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -22,7 +24,9 @@ from spa_server.service import Address
 log = logging.getLogger("spa.sockets")
 
 IP_PKTINFO = 8
-"""From linux/in.h; Python 3.11's socket module does not name it."""
+"""From linux/in.h; Python 3.11's socket module does not name it, nor the next two."""
+IP_FREEBIND = 15
+IPV6_FREEBIND = 78
 RECEIVE_BUFFER_BYTES = 1 << 20
 MOST_AT_ONCE = 64
 """Datagrams read before other work gets its turn."""
@@ -48,25 +52,45 @@ class Received:
         return int(self.peer[1])
 
 
-def bind_knock_sockets(addresses: Sequence[Address], port: int) -> list[socket.socket]:
+def bind_knock_sockets(
+    addresses: Sequence[Address], port: int, kept: Collection[socket.socket] = ()
+) -> list[socket.socket]:
     """One non-blocking UDP socket for each address. Raises PortTaken.
 
-    A family that this host does not have is left out, with a line in the log, as long as one remains.
+    `kept`: sockets bound before; one that fits is taken instead of a new one, and those that do not fit are left open
+    and are no hindrance. A family that this host does not have is left out, with a line in the log, as long as one
+    remains. An address that no interface has (yet) is listened on all the same, with a line in the log.
     """
+    fitting = {address: next((sock for sock in kept if _fits(sock, address, port)), None) for address in addresses}
+    leaving = [sock for sock in kept if sock not in fitting.values()]
     bound: list[socket.socket] = []
     for address in addresses:
         try:
-            bound.append(_bind(address, port))
+            bound.append(fitting[address] or _bind(address, port, leaving))
         except OSError as error:
             if error.errno in _NO_FAMILY and address.is_unspecified and len(addresses) > 1:
                 log.warning("not listening on %s: %s", address, error.strerror)
                 continue
             for made in bound:
-                made.close()
+                if made not in kept:
+                    made.close()
             raise PortTaken(_why(address, port, error)) from error
+        if not is_here(address):
+            log.warning("no interface has the address %s of server.listen; knocks are heard once one has it", address)
     if not bound:
         raise PortTaken("this host has none of the address families in server.listen")
     return bound
+
+
+def is_here(address: Address) -> bool:
+    """Whether an interface of this host has the address."""
+    try:
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError as error:
+        # A link-local address needs a link to be bound to (EINVAL), which the configuration does not name.
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def receive(sock: socket.socket) -> Iterator[Received]:
@@ -98,26 +122,71 @@ def answer(sock: socket.socket, received: Received, datagram: bytes) -> None:
         log.warning("the answer to %s was not sent: %s", received.path.source, error.strerror)
 
 
-def _bind(address: Address, port: int) -> socket.socket:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def _fits(sock: socket.socket, address: Address, port: int) -> bool:
+    """Whether a socket is bound just as `_bind` would bind one."""
+    if (sock.family, sock.type) != (_family(address), socket.SOCK_DGRAM) or sock.getsockname()[:2] != (
+        str(address),
+        port,
+    ):
+        return False
+    if sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return False
+    _prepare(sock)
+    return True
+
+
+def _bind(address: Address, port: int, leaving: Collection[socket.socket]) -> socket.socket:
+    sock = socket.socket(_family(address), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        if family == socket.AF_INET6:
+        if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        sock.bind((str(address), port))
+        _prepare(sock)
+        with _sharing((sock, *(each for each in leaving if each.getsockname()[1] == port))):
+            sock.bind((str(address), port))
     except BaseException:
         sock.close()
         raise
     return sock
 
 
+def _prepare(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+
+
+@contextmanager
+def _sharing(sockets: Sequence[socket.socket]) -> Iterator[None]:
+    """Let these share a port for the moment of a bind: from all addresses to one of them, or back (socket(7)).
+
+    No longer than that, because then another program that asks for it could share the port, too.
+    """
+    if len(sockets) < 2:
+        yield
+        return
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        yield
+    finally:
+        for sock in sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
 def _why(address: Address, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"udp/{port} is in use by another program; find it with: ss -lunp 'sport = :{port}'"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"user {os.geteuid()} may not listen on udp/{port}; choose a server.knock_port of 1024 or more"
     return f"cannot listen on {address} udp/{port}: {error.strerror}; check server.listen and server.knock_port"
 
 

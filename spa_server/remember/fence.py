@@ -18,6 +18,8 @@ from spa_server.remember.store import Store
 from spa_server.remember.used import retire_unforced
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NEVER_RUN = ""
+"""In the place of a boot's name. (The name itself would not do: a container may show its services another one.)"""
 
 
 def first_open_window(
@@ -36,7 +38,7 @@ def first_open_window(
 def enter_boot(store: Store, boot_id: str, boottime_ms: int) -> int | None:
     """Record that the server runs in this boot. Returns where its fence stands on the boot-time clock, or None.
 
-    None: the state was made in this boot, so no record of it can have been lost. Otherwise the fence is at the first
+    None: the state first ran in this boot, so no record of it can have been lost. Otherwise the fence is at the first
     start within this boot, and later starts do not move it. Raises StateError, and then nothing may be granted.
     """
     with store.durable() as connection:
@@ -44,18 +46,21 @@ def enter_boot(store: Store, boot_id: str, boottime_ms: int) -> int | None:
         if row is not None and row[0] == boot_id:
             fenced_at: int | None = row[1]
             return fenced_at
-        connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (boot_id, boottime_ms))
+        is_new = row is not None and row[0] == _NEVER_RUN
+        connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (boot_id, None if is_new else boottime_ms))
+        if is_new:
+            return None
         retire_unforced(connection)
         return boottime_ms
 
 
-def mark_new(store: Store, boot_id: str) -> None:
-    """Record that the state was made in this boot, so that its first start needs no fence.
+def mark_new(store: Store) -> None:
+    """Record that no server has run on this state yet, so that the first start needs no fence, in whatever boot it is.
 
     Only for a state that has just been created: it does nothing where a boot is recorded. Raises StateError.
     """
     with store.durable() as connection:
-        connection.execute("INSERT OR IGNORE INTO boot VALUES (1, ?, NULL)", (boot_id,))
+        connection.execute("INSERT OR IGNORE INTO boot VALUES (1, ?, NULL)", (_NEVER_RUN,))
 
 
 def read_boot_id() -> str:

@@ -48,6 +48,10 @@ class StateError(Exception):
     """The state folder or file cannot be used; the message is one sentence that says what to do."""
 
 
+class StateDamaged(StateError):
+    """The file is no sound database; it is as it was found."""
+
+
 class Store:
     """One connection to the state file. Not for use by several threads, nor across a fork."""
 
@@ -55,6 +59,9 @@ class Store:
         self.path = path
         self._connection = connection
         self._synchronous = ""
+        self._place = _place(path)
+        self.unfolded = 0
+        """Transactions of this connection since its last checkpoint: each has made the log a few pages longer."""
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What a SELECT gives, all at once: a reader left open would hold up `checkpoint`."""
@@ -83,7 +90,22 @@ class Store:
         Returns whether all of it was done: another process that is reading just now only postpones the rest.
         """
         busy, logged, moved = self.rows(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})")[0]
+        self.unfolded = 0
         return not busy and logged == moved
+
+    def check_in_place(self) -> None:
+        """Raise StateError if the open file is not the one that stands at the path.
+
+        SQLite would go on writing into a deleted file, and what was written would be forgotten at the next start.
+        """
+        found = _place(self.path)
+        if found is None:
+            raise StateError(
+                f"{self.path}: it was deleted or moved away while in use, and nothing is opened without it; put it "
+                "back, or put back a copy and restart spa-server"
+            )
+        if found != self._place:
+            raise StateError(f"{self.path}: another file was put in its place; restart spa-server to go by that one")
 
     def close(self) -> None:
         """Close the file. The last process to do so folds the log back and removes it."""
@@ -98,6 +120,7 @@ class Store:
     @contextmanager
     def _transaction(self, synchronous: str) -> Iterator[sqlite3.Connection]:
         connection = self._connection
+        self.check_in_place()
         with _faults(self.path):
             if self._synchronous != synchronous:
                 connection.execute(f"PRAGMA synchronous={synchronous}")
@@ -106,6 +129,7 @@ class Store:
             try:
                 yield connection
                 connection.execute("COMMIT")
+                self.unfolded += 1
             except BaseException:
                 # SQLite has already rolled back after some faults (a full disk), and not after others.
                 if connection.in_transaction:
@@ -147,7 +171,7 @@ def _prepare(store: Store, *, create: bool) -> None:
         raise StateError(f"{store.path}: the state was never filled; run: spa-server init")
     found = store.rows("PRAGMA quick_check(1)")[0][0]
     if found != "ok":
-        raise StateError(f"{store.path}: {_SENTENCES[sqlite3.SQLITE_CORRUPT]} ({found})")
+        raise StateDamaged(f"{store.path}: {_SENTENCES[sqlite3.SQLITE_CORRUPT]} ({found})")
     if store.rows("PRAGMA journal_mode=WAL")[0][0] != "wal":
         raise StateError(f"{store.path}: this file system cannot hold it (no write-ahead log); use a local disk")
     for pragma in (
@@ -208,6 +232,15 @@ def _check_file(path: Path, folder: os.stat_result, *, create: bool) -> None:
         raise StateError(f"{path}: mode {stat.S_IMODE(found.st_mode):04o} lets others in; run: chmod 0600 {path}")
 
 
+def _place(path: Path) -> tuple[int, int] | None:
+    """Which file stands there, if one does."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -235,4 +268,5 @@ def _faults(path: Path) -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
-        raise StateError(f"{path}: {_SENTENCES.get(code, str(error))}") from error
+        kind = StateDamaged if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else StateError
+        raise kind(f"{path}: {_SENTENCES.get(code, str(error))}") from error

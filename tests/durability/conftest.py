@@ -11,7 +11,8 @@ import pytest
 from spa_protocol.refusal import Refusal
 from tests.durability.grants import GrantWatch
 from tests.end_to_end.crafting import Keys
-from tests.end_to_end.running import WEB, Laptop, RunningServer, ask_udp, enrolled, open_folder
+from tests.end_to_end.laptop import ANSWER_S
+from tests.end_to_end.running import WEB, Laptop, RunningServer, ask_udp, enrolled, open_folder, wait_until
 from tests.lab import Host, Lab
 
 
@@ -25,7 +26,7 @@ class Site:
     keys: Keys
     watch: GrantWatch
 
-    def hear(self, datagram: bytes, host: Host | None = None, *, patience_s: float = 2.0) -> Refusal | str:
+    def hear(self, datagram: bytes, host: Host | None = None, *, patience_s: float = ANSWER_S) -> Refusal | str:
         """Send a datagram from Alice's host or another: a refusal, "granted", or "nothing" when nothing came back."""
         sender = host or self.alice.host
         reply = ask_udp(sender, datagram, self.lab.server.ipv4, self.server.knock_port, patience_s=patience_s)
@@ -39,6 +40,7 @@ class Site:
         """Whether the kernel dropped it: then no process has seen it, and nothing is to be waited for."""
         before = self.server.counter("knock_dropped")
         verdict = self.hear(datagram, host, patience_s=0.2)
+        wait_until(lambda: self.server.counter("knock_dropped") > before, "a dropped datagram")
         return verdict == "nothing" and self.server.counter("knock_dropped") == before + 1
 
 

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from spa_server.tell import control
 from tests.end_to_end.laptop import KNOCK_PORT, SCRIPTS, Laptop, ask_udp, send_udp, udp_socket
 from tests.lab import Host, Lab
+from tests.stalls import PATIENCE_S, wait_until
 
 __all__ = [
     "KNOCK_PORT",
@@ -42,8 +43,6 @@ __all__ = [
 
 NETWORK_USER = "nobody"
 """The network process's user: one that every machine has."""
-PATIENCE_S = 20.0
-"""How long an event may take on a busy machine before a test gives it up."""
 
 WEB = """
 [service.web]
@@ -63,14 +62,6 @@ def open_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_until(true: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Return as soon as the condition holds; AssertionError naming it when it does not within the time."""
-    end_s = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < end_s, f"not within {patience_s:g} s: {what}"
-        time.sleep(0.005)
 
 
 class RunningServer:
@@ -209,7 +200,7 @@ class RunningServer:
     ) -> subprocess.CompletedProcess[str]:
         """Run a `spa-server` command on the host, with this server's configuration."""
         words = [str(SCRIPTS / "spa-server"), *argv]
-        if argv[:1] != ("perimeter",) or argv[1:2] == ("apply",):
+        if argv[:2] != ("perimeter", "show"):
             words += ["--config", str(self.config)]
         return self.host.run(words, check=check, env=env, input=input)
 
@@ -224,7 +215,17 @@ class RunningServer:
 
     def status(self) -> dict[str, Any]:
         """What the network process says of itself; it has read whatever had arrived before."""
+        # It gives a caller a fifth of a second for his line, and one that the machine holds up has to call again.
+        for _ in range(4):
+            with contextlib.suppress(control.NotRunning):
+                return control.ask(self.control_socket, "status")
         return control.ask(self.control_socket, "status")
+
+    def settle(self) -> None:
+        """Return when it has dealt with all that has arrived, if it runs at all."""
+        if self.process is not None and self.process.poll() is None and not is_gone(self.network_pid):
+            with contextlib.suppress(control.NotRunning):
+                self.status()
 
     def results(self) -> dict[str, int]:
         """What came of the datagrams it judged, by outcome."""
@@ -236,7 +237,8 @@ class RunningServer:
         wait_until(lambda: self.results().get(outcome, 0) >= count, f"{count} times {outcome}: {self.results()}")
 
     def leases(self) -> list[dict[str, Any]]:
-        """`lease list`: who is inside, with the milliseconds left."""
+        """`lease list`: who is inside, with the milliseconds left, when all that has arrived has been dealt with."""
+        self.settle()
         leases: list[dict[str, Any]] = self.json("lease", "list")
         return leases
 
@@ -273,7 +275,7 @@ def enrolled(
     server: RunningServer, host: Host, label: str, *options: str, user: str = "", name: str = "office"
 ) -> Laptop:
     """A laptop on that host that has just joined under the label; its files are beside the server's."""
-    laptop = Laptop(host, server.folder / f"client-{label}")
+    laptop = Laptop(host, server.folder / f"client-{label}", server.settle)
     laptop.join(server.invite(label, user=user or label.split("-")[0]), *options, name=name)
     return laptop
 

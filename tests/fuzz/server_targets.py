@@ -72,8 +72,10 @@ SERVER_TARGETS = {
         (
             Arm(1, 60_000, (b"tag 0001", b"tag 0002")).pack(),
             Disarm(2, (b"tag 0001",)).pack(),
-            Open(3, 1 << 40, _V4, IPv4Address("192.0.2.1"), "alice", (Wanted(0, 30), Wanted(7, 300))).pack(),
-            Open(4, 0, _V6, _V6, "a" * 63, ()).pack(),
+            Open(3, 1 << 40, bytes(8), _V4, IPv4Address("192.0.2.1"), "alice", (Wanted(0, 30), Wanted(7, 300))).pack(),
+            Open(4, 0, bytes(8), _V6, _V6, "a" * 63, ()).pack(),
+            requests.Reload(5, b"a digest").pack(),
+            requests.Counters(6).pack(),
         ),
         400,
     ),

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spa_server.addresses import LoopbackPort
 from spa_server.config import ConfigError, ServerConfig, load, template
 from spa_server.service import ForwardTarget, OnExpiry, PortRange, SourcePolicy
 
 TEMPLATE = template(["vpn.example.org"])
 EXAMPLES = [line for line in TEMPLATE.splitlines() if re.match(r"#[a-z]", line)]
 SERVER = '[server]\naddresses = ["192.0.2.1"]\n'
-WEB = SERVER + '[service.web]\ntcp = [8443]\nroles = ["admin"]\n'
+SERVICE = '[service.web]\ntcp = [8443]\nroles = ["admin"]\n'
+WEB = SERVER + SERVICE
 
 
 @pytest.fixture
@@ -51,6 +53,10 @@ def test_the_template_loads_and_shows_the_defaults(path: Path) -> None:
         slots=16,
         replies=True,
         services=config.services,
+        audit_file=Path("/var/lib/spa/audit.jsonl"),
+        audit_file_mib=64,
+        audit_files=8,
+        metrics=None,
     )
     (web,) = config.services
     assert (web.name, web.tcp, web.udp, web.roles) == ("web", (PortRange(8443, 8443),), (), frozenset({"admin"}))
@@ -68,7 +74,7 @@ def test_the_template_shows_every_key_and_its_true_default(path: Path) -> None:
     known = {key for listed in re.findall(r"known here: ([a-z_, ]+)", said) for key in listed.strip().split(", ")}
     assert {re.sub(r" server.*", "", key) for key in known} == shown
     plain = read(path, TEMPLATE)
-    not_defaults = ("#udp", "#hosts", "#forward_to")
+    not_defaults = ("#udp", "#hosts", "#forward_to", "#metrics")
     content = TEMPLATE
     for example in EXAMPLES:
         if not example.startswith(not_defaults):
@@ -177,3 +183,30 @@ def test_whatever_is_in_the_file_it_loads_or_is_a_config_error(
         except ConfigError as error:
             assert error.problems  # noqa: PT017  both outcomes are allowed; an error must say something
             assert len(str(error).splitlines()) == len(error.problems)  # noqa: PT017  as above
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:9462", "[::1]:9462", "127.9.9.9:1"])
+def test_metrics_are_told_on_a_loopback_port(path: Path, place: str) -> None:
+    metrics = read(path, SERVER + f'metrics = "{place}"\n' + SERVICE).metrics
+    assert isinstance(metrics, LoopbackPort)
+    assert metrics.address.is_loopback
+
+
+def test_or_on_a_unix_socket(path: Path) -> None:
+    assert read(path, SERVER + 'metrics = "/run/spa/metrics.sock"\n' + SERVICE).metrics == Path("/run/spa/metrics.sock")
+
+
+@pytest.mark.parametrize(
+    "place", ["0.0.0.0:9462", "192.0.2.1:9462", "[::]:9462", "localhost:9462", ":9462", "127.0.0.1", "::1:9462", "9462"]
+)
+def test_and_nowhere_else(path: Path, place: str) -> None:
+    (problem,) = problems(path, SERVER + f'metrics = "{place}"\n' + SERVICE)
+    assert "server.metrics" in problem
+    assert "loopback" in problem
+
+
+def test_the_audit_trail_is_beside_the_state_unless_it_is_put_elsewhere(path: Path) -> None:
+    assert read(path, SERVER + 'state_folder = "/srv/spa"\n' + SERVICE).audit_file == Path("/srv/spa/audit.jsonl")
+    assert read(path, SERVER + 'audit_file = "/var/log/spa/audit.jsonl"\n' + SERVICE).audit_file.parent == Path(
+        "/var/log/spa"
+    )

@@ -13,8 +13,13 @@ from spa_server.enforce.leases import Grant, list_leases, open_leases
 from spa_server.enforce.nftset import NftSocket
 from spa_server.service import Address, ForwardTarget, OnExpiry, PortRange, Service
 from tests.lab import Host, Lab
+from tests.stalls import Between, timed
 
 KNOCK_PORT = 62201
+PATIENCE_S = 10.0
+"""How long what should come through is waited for; it comes at once unless the machine stands still."""
+QUIET_S = 0.2
+"""How long nothing must have come until nothing is believed to come: far longer than any way through here takes."""
 FAMILIES = (4, 6)
 
 
@@ -75,6 +80,11 @@ class Site:
         """Open all services to a client, as if its knock had come to the server's address."""
         source, destination = client.address(version), self.server.address(version)
         return open_leases(self.nft, [Grant(each, source, destination, seconds, label) for each in self.services])
+
+    def lease_end(self) -> Between:
+        """When the only lease there is ends."""
+        (lease,), at = timed(lambda: list_leases(self.nft))
+        return at.later(lease.left_ms / 1000)
 
     def leases_left_ms(self) -> list[int]:
         return [lease.left_ms for lease in list_leases(self.nft)]

@@ -155,7 +155,7 @@ def test_a_forged_datagram_costs_its_tag_so_there_can_be_no_more_of_them_than_sl
     for _ in range(5):
         assert server.hear(with_other_signature(alice), START) is None
     assert noted(server) == ["BAD_SIGNATURE"]
-    assert server.handler.results["unknown_tag"] == 4
+    assert server.account.counts.results["unknown_tag"] == 4
 
 
 def test_a_signed_body_that_breaks_a_rule_is_told_so(server: ListeningServer, alice: Keyring) -> None:

@@ -22,9 +22,11 @@ from spa_protocol.tag import TagKind
 from spa_server.decide.decision import Grant, Path
 from spa_server.enforce.client import FirewallFailed, FirewallRefused
 from spa_server.enforce.firewall import LONGEST_TAG_TIMEOUT_MS
+from spa_server.listen.account import Account
+from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
 from spa_server.listen.gate import Gate, UsedInWindow
-from spa_server.listen.knocks import Arrival, GrantFailed, KnockHandler
+from spa_server.listen.knocks import GrantFailed, KnockHandler
 from spa_server.listen.membership import Membership
 from spa_server.remember.fence import enter_boot, mark_new
 from spa_server.remember.identity import ServerIdentity
@@ -34,6 +36,8 @@ from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store, open_store
 from spa_server.remember.used import UsedSlots
 from spa_server.service import PortRange, Service
+from spa_server.tell.audit import NotWritten
+from spa_server.tell.events import Event
 
 SKEW_MS = 60_000
 SLOTS = 4
@@ -99,6 +103,19 @@ class RecordingFirewall:
             raise GrantFailed("opening fails in this test")
         self.granted.append((grant, label))
         return tuple(item.lease_s for item in grant.services)
+
+
+@dataclass(slots=True)
+class FirstRecords:
+    """Stands where the audit trail would: keeps what was recorded before it was done."""
+
+    events: list[Event] = field(default_factory=list)
+    is_full: bool = False
+
+    def record_first(self, event: Event) -> None:
+        if self.is_full:
+            raise NotWritten("the disk is full in this test")
+        self.events.append(event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +216,13 @@ class ListeningServer:
         """
         self.folder = folder
         self.boot_id = "boot-1"
+        self.records = FirstRecords()
         self.firewall = RecordingFirewall()
         self._gate_knows_used = gate_knows_used
         new = not (folder / "state.sqlite3").exists()
         self.store: Store = open_store(folder, create=True, busy_ms=10)
         if new:
-            mark_new(self.store, self.boot_id)
+            mark_new(self.store)
         self._build(now)
 
     def _build(self, now: Instant) -> None:
@@ -213,6 +231,7 @@ class ListeningServer:
         used = UsedSlots(self.store)
         used_at_gate: UsedInWindow = used.of_window if self._gate_knows_used else lambda window: ()
         self.ring = RefusalRing(self.store)
+        self.account = Account(self.ring, self.records)
         self.membership = Membership(
             self.registry,
             Gate(self.firewall, slots=SLOTS, max_skew_ms=SKEW_MS, used=used_at_gate),
@@ -230,7 +249,7 @@ class ListeningServer:
             identity=IDENTITY,
             used=used,
             sources=SourcesOfDevices(self.store),
-            ring=self.ring,
+            account=self.account,
             leases=self.firewall,
             random_bytes=os.urandom,
         )

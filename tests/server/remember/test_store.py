@@ -243,7 +243,7 @@ def test_root_writes_while_an_unprivileged_daemon_has_the_state_open(daemon_fold
         assert set(owners.values()) == {(NOBODY, 0o600)}
     finally:
         daemon.stdin.close()
-        assert daemon.wait(timeout=10) == 0
+        assert daemon.wait(timeout=60) == 0
         daemon.stdout.close()
 
 

@@ -76,7 +76,8 @@ def test_the_first_use_of_a_window_is_forced_to_the_disk_and_the_others_are_not(
 def test_after_another_boot_no_window_that_could_have_been_used_is_open_whatever_the_clock_says(
     folder: Path, store: Store
 ) -> None:
-    mark_new(store, "boot-a")
+    mark_new(store)
+    enter_boot(store, "boot-a", 100)
     used = UsedSlots(store)
     used.use(1, 70, 0)
     used.use(1, 69, 0)

@@ -1,0 +1,134 @@
+"""The state, the gate and the judging of knocks, put together from a configuration and changed to another one.
+
+It must not know sockets or signals; time is an argument.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from spa_server.config import ServerConfig
+from spa_server.listen.account import Account, FirstRecord
+from spa_server.listen.arrival import Arrival
+from spa_server.listen.clock import Instant
+from spa_server.listen.firewall_link import FirewallLink
+from spa_server.listen.gate import Gate
+from spa_server.listen.knocks import KnockHandler
+from spa_server.listen.membership import Membership
+from spa_server.remember.fence import enter_boot, read_boot_id
+from spa_server.remember.identity import ServerIdentity
+from spa_server.remember.refusals import RefusalRing
+from spa_server.remember.registry import Registry
+from spa_server.remember.sources import SourcesOfDevices
+from spa_server.remember.store import Store
+from spa_server.remember.used import UsedSlots
+from spa_server.tell.counts import Counts
+
+HOUSEKEEPING_MS = 60_000
+MOST_UNFOLDED = 1_000
+"""Transactions after which the state's log is folded back without waiting for the next minute."""
+MOST_USED_SLOTS = 200_000
+"""Used slots kept before the oldest windows are retired for good."""
+
+
+class Judge:
+    """All that a datagram meets between the sockets and the firewall process. It owns the store."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: Store,
+        link: FirewallLink,
+        identity: ServerIdentity,
+        audit: FirstRecord,
+        now: Instant,
+    ) -> None:
+        """Raises StateError and FirewallError."""
+        self.store = store
+        registry = Registry(store)
+        fenced_at_boot_ms = enter_boot(store, read_boot_id(), now.boot_ms)
+        self._used = UsedSlots(store)
+        self._sources = SourcesOfDevices(store)
+        self._account = Account(RefusalRing(store), audit)
+        self._housekept_ms = now.boot_ms
+        max_skew_ms = config.max_skew_s * 1000
+        self._membership = Membership(
+            registry,
+            Gate(link, slots=config.slots, max_skew_ms=max_skew_ms, used=self._used.of_window),
+            fenced_at_boot_ms=fenced_at_boot_ms,
+            floor_window=self._used.first_window(),
+            max_skew_ms=max_skew_ms,
+            now=now,
+        )
+        self._handler = KnockHandler(
+            membership=self._membership,
+            services=config.services,
+            max_skew_ms=max_skew_ms,
+            slots=config.slots,
+            replies=config.replies,
+            identity=identity,
+            used=self._used,
+            sources=self._sources,
+            account=self._account,
+            leases=link,
+            random_bytes=os.urandom,
+        )
+
+    @property
+    def armed(self) -> int:
+        """How many tags are armed and not yet taken."""
+        return len(self._membership.gate)
+
+    @property
+    def holders(self) -> int:
+        """How many keys and invites may knock."""
+        return len(self._membership.holders)
+
+    @property
+    def results(self) -> Mapping[str, int]:
+        """What came of the datagrams, by outcome."""
+        return self.counts.results
+
+    @property
+    def counts(self) -> Counts:
+        """What was counted of the datagrams."""
+        return self._account.counts
+
+    def handle(self, arrival: Arrival) -> bytes | None:
+        """The datagram to answer with, or None for silence."""
+        return self._handler.handle(arrival)
+
+    def follow(self, config: ServerConfig) -> None:
+        """Judge by another configuration. What was used and who may knock stay; `keep_up` arms what changes."""
+        max_skew_ms = config.max_skew_s * 1000
+        self._handler.follow(
+            services=config.services, max_skew_ms=max_skew_ms, slots=config.slots, replies=config.replies
+        )
+        self._membership.follow(slots=config.slots, max_skew_ms=max_skew_ms)
+
+    def tags_are_gone(self) -> None:
+        """The kernel has lost the tags; `keep_up` arms them all."""
+        self._membership.tags_are_gone()
+
+    def keep_up(self, now: Instant) -> None:
+        """Keep the gate true to the clock and the registry. Raises StateError and FirewallError."""
+        self._membership.keep_time(now)
+        self._membership.catch_up(now)
+
+    def keep_house(self, now: Instant) -> None:
+        """Once in a while: forget what is over, and fold the log back. Raises StateError and FirewallError."""
+        self.store.check_in_place()
+        if self.store.unfolded >= MOST_UNFOLDED:
+            self.store.checkpoint()
+        if now.boot_ms - self._housekept_ms < HOUSEKEEPING_MS:
+            return
+        self._membership.forget_expired(now)
+        self._used.prune(max(MOST_USED_SLOTS, 4 * self.armed))
+        self._sources.prune()
+        self.store.checkpoint()
+        self._housekept_ms = now.boot_ms
+
+    def next_renewal_s(self, now: Instant) -> float:
+        """How long the gate stays true by itself."""
+        return (self._membership.gate.next_renewal_ms(now.wall_ms) - now.wall_ms) / 1000

@@ -1,0 +1,99 @@
+"""`spa-server run` as an unprivileged user: the network process alone, as a service of its own.
+
+The perimeter is another service's (`spa-server perimeter keep`), reached through a socket. This process holds no
+capability and cannot change the firewall. When the perimeter's process goes, so does this one, and the service manager
+starts it again; the sockets on the knock port stay open meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from spa_server import notify, privilege
+from spa_server.config import ConfigError, ServerConfig
+from spa_server.keeper.applied import read_with_text, save_applied, starting_config
+from spa_server.listen.knock_port import open_knock_sockets
+from spa_server.listen.network import Inherited
+from spa_server.remember.identity import identity_path, read_identity
+from spa_server.serving import FAULT, serve
+from spa_server.tell.control import bind_control, refuse_second_server
+from spa_server.tell.metrics_port import bind_metrics
+
+log = logging.getLogger("spa.daemon")
+
+KEEPER_PATIENCE_S = 10.0
+_BETWEEN_TRIES_S = 0.1
+
+
+class NotThisUser(Exception):
+    """The server cannot be run by this user; the message says by whom."""
+
+
+class NoPerimeter(Exception):
+    """Nobody keeps the perimeter; the message says what to start."""
+
+
+def run(config_path: Path) -> int:
+    """Serve until told to stop; the exit code. Where the configuration is bad, by the last good one until it is mended.
+
+    Raises what keeps it from starting: ConfigError where neither is good, NotThisUser, NoSuchUser, StateError,
+    PortTaken, AlreadyRunning, NoPerimeter.
+    """
+    found = starting_config(config_path)
+    config = replace(found, path=config_path)
+    if os.geteuid() != privilege.find_user(config.user).pw_uid:
+        raise NotThisUser(f"the server runs as root or, beside a kept perimeter, as user {config.user}")
+    identity = read_identity(identity_path(config.path, config.state_folder))
+    refuse_second_server(config.control_socket)
+    knock_sockets = open_knock_sockets(config.listen, config.knock_port)
+    privilege.give_up_the_rest()
+    control_socket = bind_control(config.control_socket)
+    metrics_socket = bind_metrics(config.metrics)
+    channel = reach_perimeter(config.perimeter_folder / "channel")
+    inherited = Inherited(
+        tuple(knock_sockets),
+        control_socket,
+        channel,
+        identity,
+        metrics_socket,
+        is_last_good=found.path != config_path,
+        taken_over=_keep,
+    )
+    if not inherited.is_last_good:
+        _keep(config)
+    return serve(config, inherited, alone=FAULT)
+
+
+def _keep(config: ServerConfig) -> None:
+    """Have a copy to go by should the file be bad when this process next starts, in the unit's own folder."""
+    if os.environ.get("STATE_DIRECTORY"):
+        with contextlib.suppress(ConfigError):
+            found, text = read_with_text(config.path)
+            if found == config:
+                save_applied(config.path, text)
+
+
+def reach_perimeter(path: Path, patience_s: float = KEEPER_PATIENCE_S) -> socket.socket:
+    """A connection to the perimeter's process, which may be starting just now. Raises NoPerimeter."""
+    end_s = time.monotonic() + patience_s
+    notify.notify("STATUS=waiting for the perimeter")
+    while True:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            channel.connect(str(path))
+        except OSError as error:
+            channel.close()
+            if time.monotonic() >= end_s:
+                raise NoPerimeter(
+                    f"nobody keeps the perimeter ({path}: {error.strerror}); start it: systemctl start spa-perimeter, "
+                    "or without systemd run the whole server as root"
+                ) from error
+            time.sleep(_BETWEEN_TRIES_S)
+        else:
+            return channel

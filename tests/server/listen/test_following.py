@@ -1,0 +1,78 @@
+"""A gate that follows another configuration, or a kernel that lost the tags, without forgetting what was used."""
+
+from __future__ import annotations
+
+import pytest
+
+from spa_server.enforce.client import FirewallFailed
+from spa_server.listen.gate import LEAD_MS
+from tests.server.listen.world import SKEW_MS, SLOTS, START, ListeningServer, later
+
+
+def test_more_slots_are_armed_at_the_next_turn_and_fewer_disarmed(server: ListeningServer) -> None:
+    server.add("alice-laptop")
+    before = set(server.firewall.armed)
+    server.membership.follow(slots=SLOTS + 2, max_skew_ms=SKEW_MS)
+    server.membership.keep_time(START)
+    more = set(server.firewall.armed)
+    assert before < more
+    server.membership.follow(slots=SLOTS, max_skew_ms=SKEW_MS)
+    server.membership.keep_time(START)
+    assert server.firewall.armed == before
+
+
+def test_another_skew_arms_other_windows(server: ListeningServer) -> None:
+    server.add("alice-laptop")
+    before = set(server.firewall.armed)
+    server.membership.follow(slots=SLOTS, max_skew_ms=3 * SKEW_MS)
+    server.membership.keep_time(START)
+    assert before < server.firewall.armed
+    assert max(timeout for _, timeout in server.firewall.armings) >= 3 * SKEW_MS + LEAD_MS
+
+
+def test_the_same_configuration_arms_nothing_anew(server: ListeningServer) -> None:
+    server.add("alice-laptop")
+    server.firewall.armings.clear()
+    server.membership.follow(slots=SLOTS, max_skew_ms=SKEW_MS)
+    server.membership.keep_time(START)
+    assert server.firewall.armings == []
+
+
+def test_tags_that_are_gone_are_armed_again_but_those_of_used_slots(server: ListeningServer) -> None:
+    server = ListeningServer(server.folder.parent, START, gate_knows_used=True)
+    alice = server.add("alice-laptop")
+    knock = alice.knock(START.wall_ms, 0, "web")
+    assert server.gate_admits(knock, START) is not None
+    still = set(server.firewall.armed)
+    server.firewall.armed.clear()
+    server.membership.tags_are_gone()
+    server.membership.keep_time(START)
+    assert server.firewall.armed == still
+    assert server.gate_admits(knock, START) is None
+    server.store.close()
+
+
+def test_what_could_not_be_armed_is_armed_at_the_next_turn(server: ListeningServer) -> None:
+    server.add("alice-laptop")
+    before = set(server.firewall.armed)
+    server.membership.tags_are_gone()
+    server.firewall.armed.clear()
+    server.firewall.arming_fails = True
+    for _ in range(2):
+        with pytest.raises(FirewallFailed):
+            server.membership.keep_time(START)
+    server.firewall.arming_fails = False
+    server.membership.keep_time(later(START, 100))
+    assert server.firewall.armed == before
+
+
+def test_judging_follows_services_replies_and_slots(server: ListeningServer) -> None:
+    alice = server.add("alice-laptop")
+    server.handler.follow(services=(), max_skew_ms=SKEW_MS, slots=16, replies=True)
+    knock = alice.knock(START.wall_ms, 0, "web")
+    answer = alice.answer(server.hear(knock, START), knock)
+    assert answer is not None
+    assert answer.refusal is not None
+    assert answer.slots == 16
+    server.handler.follow(services=(), max_skew_ms=SKEW_MS, slots=16, replies=False)
+    assert server.hear(alice.knock(START.wall_ms, 1, "web"), START) is None
