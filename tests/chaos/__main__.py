@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.faults import CLOCK, FAULTS, Fault
 from tests.chaos.ledger import Passed
 from tests.chaos.site import DEVICES, PORT, Probe, Site, stage
 from tests.systemd.installing import build_wheel
@@ -37,7 +37,7 @@ def main() -> int:
     """Run; 1 when something did not hold."""
     asked = _options()
     rng = random.Random(asked.seed)
-    faults = [fault for fault in FAULTS if asked.only in fault.name]
+    faults = [fault for fault in (*FAULTS, *([CLOCK] if asked.may_set_clock else [])) if asked.only in fault.name]
     with tempfile.TemporaryDirectory(prefix="spa-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -51,6 +51,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--faults", type=int, default=1000, help="how many (default 1000)")
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options.add_argument("--only", default="", help="only faults with this in their name")
+    options.add_argument("--may-set-clock", action="store_true", help="also step the clock of this machine, and back")
     asked = options.parse_args()
     print(f"seed {asked.seed}", flush=True)
     return asked

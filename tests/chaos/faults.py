@@ -135,13 +135,14 @@ def _close_channel(site: Site) -> Iterator[None]:
 
 @fault("memory limit hit", 4, hold_s=1)
 def _memory(site: Site) -> Iterator[None]:
-    with (
-        contextlib.suppress(OSError),
-        syscalls.memory_limited(site.pid(site.rng.choice((KEEPER, NETWORK))), site.rng.choice((0, 100_000, 1_000_000))),
-    ):
+    pid = site.pid(site.rng.choice((KEEPER, NETWORK)))
+    if not pid:
         yield
         return
-    yield
+    with syscalls.memory_limited(pid, site.rng.choice((1 << 16, 1 << 18))):
+        # Knocks take no new memory; reading the whole configuration again does.
+        site.machine.run("/opt/spa/bin/spa-server", "reload", check=False)
+        yield
 
 
 # The kernel -----------------------------------------------------------------------------------------------------------
@@ -265,6 +266,23 @@ def _good_reload(site: Site) -> Iterator[None]:
     yield
     site.machine.write(CONFIG, good)
     site.machine.run("/opt/spa/bin/spa-server", "reload", check=False)
+
+
+# The clock ------------------------------------------------------------------------------------------------------------
+
+
+def _step_clock(site: Site) -> Iterator[None]:
+    """This machine's own clock, for a moment: there is no other for the server to look at."""
+    step_s = site.rng.choice((-1, 1)) * site.rng.uniform(60, 12 * 3600)
+    time.clock_settime(time.CLOCK_REALTIME, time.time() + step_s)
+    try:
+        yield
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, time.time() - step_s)
+
+
+CLOCK = Fault("clock stepped by hours and back", _step_clock, 6, hold_s=1)
+"""Not among the others: it changes the time for everything on this machine."""
 
 
 # The network ----------------------------------------------------------------------------------------------------------

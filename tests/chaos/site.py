@@ -18,7 +18,7 @@ from pathlib import Path
 
 from spa_protocol.refusal import Refusal
 from tests.chaos.ledger import Knocked, Ledger, Passed
-from tests.end_to_end.crafting import Keys
+from tests.end_to_end.crafting import Keys, now_ms
 from tests.end_to_end.laptop import KNOCK_PORT, Laptop
 from tests.lab import Host, Lab
 from tests.systemd.installing import CHECKOUT, PROGRAM, add_program
@@ -50,6 +50,7 @@ class Site:
         self.again: Counter[str] = Counter()
         self.devices: list[Keys] = []
         self._next = 0
+        self._right_ms = now_ms() - int(time.monotonic() * 1000)
         self._window = 0
         self._used: list[int] = []
         self._waiting: deque[tuple[Keys, Knocked]] = deque(maxlen=200)
@@ -97,16 +98,21 @@ class Site:
         keys = self.devices[self._next % len(self.devices)]
         version = 4 if self._next % 2 else 6
         lease_s = self.rng.choice(LEASES_S)
-        datagram = keys.knock("web", lease_s=lease_s, slot=self._free_slot(self._next % len(self.devices)))
+        slot = self._free_slot(self._next % len(self.devices))
+        datagram = keys.knock("web", lease_s=lease_s, slot=slot, time_ms=self._clock_ms())
         knocked = Knocked(time.monotonic(), lease_s, version, datagram)
         self._waiting.append((keys, knocked))
         self.ledger.knocks.append(knocked)
         self.send(datagram, version)
         return knocked
 
+    def _clock_ms(self) -> int:
+        """The laptop's clock: right, whatever is done to the server's."""
+        return int(time.monotonic() * 1000) + self._right_ms
+
     def _free_slot(self, device: int) -> int:
         """A slot of the present window that the device has not used; past the last one it is dropped at the gate."""
-        window = time.time_ns() // 60_000_000_000
+        window = self._clock_ms() // 60_000
         if window != self._window:
             self._window, self._used = window, [0] * len(self.devices)
         self._used[device] += 1

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PIDFD_GETFD = 438
+_MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
+"""The memory controller's own hierarchy, where there is one: a process put into a group there stays its unit's."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -64,8 +66,31 @@ def failing(pid: int, call: str, error: str, chance: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def memory_limited(pid: int, spare_bytes: int) -> Iterator[None]:
-    """Within the block the process gets no more address space than it has and that little."""
+def memory_limited(pid: int, most_bytes: int) -> Iterator[None]:
+    """Within the block the process may take that much more memory; the kernel kills it when it takes yet more."""
+    if (
+        not _MEMORY_GROUPS.exists()
+    ):  # only the unified hierarchy: a limit of the address space, which is met as an error
+        with _address_space_limited(pid, most_bytes):
+            yield
+        return
+    group = _MEMORY_GROUPS / f"spa-chaos-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(most_bytes))
+        (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (_MEMORY_GROUPS / "cgroup.procs").write_text(str(pid))
+        end_s = time.monotonic() + 5
+        while group.exists() and time.monotonic() < end_s:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+
+
+@contextlib.contextmanager
+def _address_space_limited(pid: int, spare_bytes: int) -> Iterator[None]:
     before = resource.prlimit(pid, resource.RLIMIT_AS)
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + spare_bytes, before[1]))
