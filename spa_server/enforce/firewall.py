@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spa_protocol.names import is_label
-from spa_server.enforce.leases import Grant, NotReachable, destinations, list_leases, open_leases
+from spa_server.enforce.leases import AskedTooLongAgo, Grant, NotReachable, destinations, list_leases, open_leases
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.requests import (
     Answer,
@@ -81,7 +81,7 @@ class Firewall:
         sequence = sequence_of(data)
         try:
             return self._done(unpack_request(data))
-        except (Malformed, NotAllowed, NotReachable) as error:
+        except (Malformed, NotAllowed, NotReachable, AskedTooLongAgo) as error:
             _log.warning("refused a request of the network process: %s", error)
             return Answer(sequence, Status.REFUSED)
         except Stale as error:
@@ -105,7 +105,8 @@ class Firewall:
             case Disarm():
                 disarm(self.nft, request.tags)
             case Open():
-                numbers = open_leases(self.nft, _checked(request, _numbered(self.enforced, request)))
+                grants = _checked(request, _numbered(self.enforced, request))
+                numbers = open_leases(self.nft, grants, request.not_after_ms)
                 self._opened()
             case Reload():
                 status = self._reload(request.digest)

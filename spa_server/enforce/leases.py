@@ -6,11 +6,15 @@ must not know of knocks or devices beyond the label it writes beside a lease.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import contextlib
+import math
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from spa_server.enforce.flows import Target, end_admitted_flows, end_flows
+from spa_server.enforce.netlink import AnswerLost
 from spa_server.enforce.nftset import Add, Delete, Element, NftSocket, Operation, key_of
 from spa_server.service import Address, Service
 
@@ -18,8 +22,13 @@ SETS = {4: "leases4", 6: "leases6"}
 """Set of each IP version; a key is source . destination . protocol . port."""
 
 ADDRESS_LENGTHS = {4: 4, 6: 16}
+UNDO_ATTEMPTS = 3
 PROTOCOLS = {"tcp": 6, "udp": 17}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
+
+class AskedTooLongAgo(Exception):
+    """Whoever asked has told the device by now that nothing was opened, so nothing is."""
 
 
 class NotReachable(ValueError):
@@ -75,23 +84,52 @@ def destinations(service: Service, source: Address, destination: Address) -> tup
     return found
 
 
-def open_leases(nft: NftSocket, grants: Sequence[Grant]) -> tuple[int, ...]:
+def open_leases(nft: NftSocket, grants: Sequence[Grant], not_after_ms: float = float("inf")) -> tuple[int, ...]:
     """Open all grants in one transaction; returns the whole seconds left of each.
 
     A lease that is there already ends at the later of its own end and the one asked for: asking again extends it and
-    never adds up. Raises NotReachable before anything is changed, KernelError when nothing was.
+    never adds up. Raises NotReachable before anything is changed; KernelError, or AskedTooLongAgo when it is later than
+    `not_after_ms` of CLOCK_MONOTONIC by then, with everything as it was before.
     """
+    begun_ms = _monotonic_ms()
+    before: dict[_Tuple, Element | None] = {}
     wanted: dict[_Tuple, Element] = {}
     tuples_of = [tuple(_tuples(grant)) for grant in grants]
     for grant, tuples in zip(grants, tuples_of, strict=True):
         for each in tuples:
-            known = nft.get(each.set_name, each.key)
+            known = before[each] = nft.get(each.set_name, each.key)
             # What is left of a lease from before `max_lease_s` was lowered is cut to it.
             left_ms = min(known.left_ms, grant.service.max_lease_s * 1000) if known else 0
             timeout_ms = max(grant.seconds * 1000, left_ms)
             wanted[each] = Element(each.key, timeout_ms, grant.label, grant.service.name)
-    nft.commit(_replacing(wanted))
+    try:
+        nft.commit(_replacing(wanted))
+    except AnswerLost:
+        _undo(nft, before, begun_ms)
+        raise
+    if _monotonic_ms() > not_after_ms:  # this process stood still meanwhile
+        _undo(nft, before, begun_ms)
+        raise AskedTooLongAgo("a request from too long ago")
     return tuple(min((wanted[each].timeout_ms for each in tuples), default=0) // 1000 for tuples in tuples_of)
+
+
+def _undo(nft: NftSocket, before: Mapping[_Tuple, Element | None], begun_ms: float) -> None:
+    """Have the leases as they would be now without us. Raises KernelError when even that is not confirmed."""
+    passed_ms = math.ceil(_monotonic_ms() - begun_ms)
+    former = {
+        each: Element(each.key, known.left_ms - passed_ms, known.comment, known.service)
+        for each, known in before.items()
+        if known and known.left_ms > passed_ms
+    }
+    operations = [*_removing(each for each in before if each not in former), *_replacing(former)]
+    for _ in range(UNDO_ATTEMPTS - 1):
+        with contextlib.suppress(AnswerLost):
+            return nft.commit(operations)
+    return nft.commit(operations)
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1000
 
 
 def list_leases(nft: NftSocket) -> tuple[Lease, ...]:

@@ -37,8 +37,8 @@ SEND_BUFFER = 16 << 20
 RECEIVE_BUFFER = 1 << 20
 READ_SIZE = 1 << 16
 DUMP_ATTEMPTS = 10
-ACKNOWLEDGED_S = 1.0
-"""The kernel carries a transaction out before `send` returns, so an acknowledgement that is not there soon was lost."""
+ANSWER_S = 1.0
+"""The kernel answers before `send` returns, and a dump goes on with each `recv`: what is not there soon was lost."""
 
 
 class KernelError(OSError):
@@ -46,6 +46,10 @@ class KernelError(OSError):
 
     def __init__(self, number: int, doing: str) -> None:
         super().__init__(number, f"{doing}: {os.strerror(number)}")
+
+
+class AnswerLost(KernelError):
+    """There was no answer, or none could be read: what was asked may or may not have been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ class NetlinkSocket:
         Any error answering any of them is raised; the kernel then has done none of a transaction.
         """
         self._send(data, doing)
-        for sequence, reply in self._replies(doing, ACKNOWLEDGED_S):
+        for sequence, reply in self._replies(doing):
             if not first <= sequence <= last or reply.type != NLMSG_ERROR:
                 continue  # left over from a request that was given up
             number = _error_of(reply)
@@ -200,18 +204,18 @@ class NetlinkSocket:
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, doing) from error
 
-    def _replies(self, doing: str, most_s: float = float("inf")) -> Iterator[tuple[int, Message]]:
+    def _replies(self, doing: str) -> Iterator[tuple[int, Message]]:
         """Every message as (sequence, message) until the time limit; a dump's flags are above its type."""
-        end = time.monotonic() + min(self._time_limit_s, most_s)
+        end = time.monotonic() + self._time_limit_s
         while True:
             # What is there already is read even when this process stood still until the time was up.
-            self._socket.settimeout(max(end - time.monotonic(), 0.001))
+            self._socket.settimeout(max(min(end - time.monotonic(), ANSWER_S), 0.001))
             try:
                 data = self._socket.recv(READ_SIZE)
             except TimeoutError as error:
-                raise KernelError(errno.ETIMEDOUT, doing) from error
-            except OSError as error:  # ENOBUFS: an answer was lost, so what was asked may or may not be done
-                raise KernelError(error.errno or errno.EIO, doing) from error
+                raise AnswerLost(errno.ETIMEDOUT, doing) from error
+            except OSError as error:  # such as ENOBUFS
+                raise AnswerLost(error.errno or errno.EIO, doing) from error
             yield from _messages(data)
 
     def _drain(self) -> None:

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import random
+import signal
 import socket
 import statistics
 import sys
@@ -37,6 +38,7 @@ def main() -> int:
     """Run; 1 when something did not hold."""
     asked = _options()
     rng = random.Random(asked.seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # so that the machine is removed
     faults = [fault for fault in (*FAULTS, *([CLOCK] if asked.may_set_clock else [])) if asked.only in fault.name]
     with tempfile.TemporaryDirectory(prefix="spa-chaos-") as name:
         folder = Path(name)

@@ -91,7 +91,7 @@ def test_a_firewall_of_another_table_is_named_with_the_command_that_mends_it(ser
         assert refused.stderr.startswith("spa-client: granted, but tcp/8443 on ")
         assert "another firewall on the server drops it" in refused.stderr
         assert refused.stderr.count("\n") == 1
-        commands = warning.split("what it does not name: ")[1].strip()
+        commands = warning.split("keeps closed: ")[1].strip()
         assert re.fullmatch(r"(nft insert rule inet filter input (tcp|udp) dport 8443 accept( && )?)+", commands)
         lab.server.run(["sh", "-c", commands])
         alice.client("knock", "office", "--wait", check=True)
