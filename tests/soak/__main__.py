@@ -21,6 +21,8 @@ from tests.soak.figures import Held, look
 from tests.soak.knocker import Knocker, members
 
 SLOTS = 64
+TRAIL_MIB, TRAIL_FILES = 8, 4
+"""A small audit trail, so that its oldest records go from early on."""
 STEPS = 100
 FIRST_LOOK = 8
 """Steps of the hundred after which the first figures are taken."""
@@ -33,7 +35,7 @@ def main() -> int:
     """Run; 1 when something is not as it should be."""
     asked = _options()
     with Lab() as lab, open_folder() as folder:
-        server = RunningServer(lab, folder, WEB, slots=SLOTS, max_skew_s=60)
+        server = RunningServer(lab, folder, WEB, slots=SLOTS, audit_file_mib=TRAIL_MIB, audit_files=TRAIL_FILES)
         crowd = members(enrol_crowd(server, asked.devices))
         with server, lab.clients["alice"].bind_udp(0) as sock:
             knocker = Knocker(sock, lab.server, server.knock_port, crowd, SLOTS)
@@ -87,6 +89,8 @@ def _verdict(server: RunningServer, knocker: Knocker, looks: list[Held], took_s:
         )
         if after > before * GROWTH + GROWTH_KIB
     ]
+    if last.trail_kib > TRAIL_MIB * TRAIL_FILES * 1024 + GROWTH_KIB:
+        wrong.append(f"the audit trail takes {last.trail_kib} KiB")
     if last.network_descriptors > first.network_descriptors or last.firewall_descriptors > first.firewall_descriptors:
         wrong.append("a process holds more descriptors than at first")
     if set(results) != {"granted"}:

@@ -11,13 +11,14 @@ from tests.end_to_end.running import RunningServer
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One look. Memory is resident memory; `state_kib` all files in the state folder; `log_lines` since the start."""
+    """One look. Memory is resident memory; `state_kib` is the state file with its log; `log_lines` since the start."""
 
     network_kib: int
     firewall_kib: int
     network_descriptors: int
     firewall_descriptors: int
     state_kib: int
+    trail_kib: int
     tags: int
     leases: int
     connections: int
@@ -38,13 +39,18 @@ def look(server: RunningServer) -> Held:
         firewall_kib=memory["firewall"],
         network_descriptors=_descriptors(server.network_pid),
         firewall_descriptors=_descriptors(server.firewall_pid),
-        state_kib=sum(path.stat().st_size for path in server.state.rglob("*") if path.is_file()) // 1024,
+        state_kib=_kib(server, "state.sqlite3*"),
+        trail_kib=_kib(server, "audit.jsonl*"),
         tags=server.status()["tags_armed"],
         leases=len(server.leases()),
         connections=int(tracked or 0),
         kernel_slab_kib=_unreclaimable_slab_kib(),
         log_lines=server.log_lines(),
     )
+
+
+def _kib(server: RunningServer, pattern: str) -> int:
+    return sum(path.stat().st_size for path in server.state.glob(pattern)) // 1024
 
 
 def _descriptors(pid: int) -> int:
