@@ -14,7 +14,7 @@ import click
 from spa_protocol.keys import KEY_SIZE
 from spa_protocol.tag import TagKind
 from spa_protocol.text import BadText, TextKind, decode_key, encode
-from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
+from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import shut_out
 from spa_server.commands.state import config_option, json_option, now_s, opened_store, registry_to_edit, store_to_edit
@@ -208,6 +208,7 @@ def export(config_path: Path) -> None:
     Example:
       (umask 077; spa-server device export > devices.json)
     """
+    need_root("printing secrets")
     edit = Edit(DEVICES_EXPORTED, "export every device, gate secrets included", gives=True)
     with plain_errors(), recorded(load(config_path), edit), opened_store(config_path) as (_, store):
         records = Registry(store).export()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from spa_server.commands.exits import EXIT_CODES, Exit
+from spa_server.commands.exits import EXIT_CODES, Exit, plain_errors
 from spa_server.commands.state import config_option, json_option
-from spa_server.config import ConfigError, load
+from spa_server.config import ConfigError, ConfigForbidden, load
 from spa_server.examine.findings import Finding, Severity, worst
 
 DOCTOR_CODES = (
@@ -37,7 +37,8 @@ def doctor(show_all: bool, as_json: bool, config_path: Path) -> None:
       spa-server doctor
       spa-server doctor --json
     """
-    found = _examined(config_path)
+    with plain_errors():
+        found = _examined(config_path)
     if as_json:
         click.echo(json.dumps({"worst": worst(found).word, "findings": [_plain(each) for each in found]}, indent=2))
     else:
@@ -69,6 +70,8 @@ def for_people(found: Sequence[Finding], *, show_all: bool) -> str:
 def _examined(config_path: Path) -> tuple[Finding, ...]:
     try:
         config = load(config_path)
+    except ConfigForbidden:
+        raise
     except ConfigError as error:
         return tuple(
             Finding("config-bad", Severity.WARNING, str(problem), str(config_path), f"mend {config_path}, then again")

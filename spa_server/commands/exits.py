@@ -44,13 +44,18 @@ class Stop(click.ClickException):
     def show(self, file: object = None) -> None:
         """Each line of the message, under the program's name."""
         for line in self.message.splitlines() or [""]:
-            click.echo(f"spa-server: {line}", file=sys.stderr)
+            click.echo(f"spa-server: {printable(line)}", file=sys.stderr)
+
+
+def printable(line: str) -> str:
+    """The line without what a terminal would obey: the other processes' answers are not to be trusted that far."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors an operator can meet into a line and a code; anything else is a bug and shows itself."""
-    from spa_server.config import ConfigError
+    from spa_server.config import ConfigError, ConfigForbidden
     from spa_server.enforce.netlink import KernelError
     from spa_server.enforce.nft_program import NotPermitted, PerimeterError
     from spa_server.listen.sockets import PortTaken
@@ -61,6 +66,8 @@ def plain_errors() -> Iterator[None]:
 
     try:
         yield
+    except ConfigForbidden as error:
+        raise Stop(Exit.NOT_PERMITTED, f"{error}; run it with sudo, or as a member of the file's group") from error
     except (ConfigError, StateError, NoSuchUser) as error:
         raise Stop(Exit.CONFIGURATION, str(error)) from error
     except RegistryError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
+from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors, printable
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.state import config_option, json_option, log_format_option
 from spa_server.config import (
@@ -63,7 +63,7 @@ def apply(confirm_s: int | None, yes: bool, config_path: Path) -> None:
         if not kept_by:
             warnings += obstacles.foreign_obstacles(config.knock_port, config.services)
     for warning in warnings:
-        click.echo(f"spa-server: warning: {warning}", err=True)
+        click.echo(f"spa-server: warning: {printable(warning)}", err=True)
     names = ", ".join(service.name for service in config.services)
     click.echo(f"closed: {names}; knocks are taken on udp/{config.knock_port}")
     if confirm_s:
@@ -195,13 +195,16 @@ def keep(verbose: bool, unowned: bool, log_format: str, config_path: Path) -> No
 
 
 def _removal_recorded(config_path: Path) -> AbstractContextManager[None]:
-    """On record, unless it is the configuration that is wrong and names no trail."""
+    """On record, unless the trail cannot be written, or the configuration is what is wrong and names none.
+
+    Root, whom the perimeter may have locked out, takes it down from the console whatever state the host is in.
+    """
     try:
         config = load(config_path)
     except ConfigError as error:
         click.echo(f"spa-server: warning: this is not recorded: {error}", err=True)
         return nullcontext()
-    return recorded(config, Edit(PERIMETER_REMOVED, "take the perimeter down", gives=True))
+    return recorded(config, Edit(PERIMETER_REMOVED, "take the perimeter down", gives=False))
 
 
 def _folder(config_path: Path) -> Path:

@@ -1,12 +1,13 @@
 """What commands change goes into the audit trail too: before it is done, and what came of it.
 
 A command appends by itself, under the trail's lock, so that nothing is lost when no server runs. A command that gives
-someone more is refused where that cannot be recorded; one that takes away goes on, with a warning. What stood on the
-command line is not recorded: it may hold a secret.
+someone more is refused where that cannot be recorded; one that takes away, or that root's way back in may hang on, goes
+on, with a warning and a line in the journal. What stood on the command line is not recorded: it may hold a secret.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 from collections.abc import Iterator
@@ -23,13 +24,14 @@ from spa_server.service import Address
 from spa_server.tell.audit import AuditTrail, NotWritten
 from spa_server.tell.event_types import EventType
 from spa_server.tell.events import Actor, Event, Outcome
+from spa_server.tell.journal import JournalHandler
 
 _NO_LOGIN = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What a command is about to do. `gives`: whether somebody can do more afterwards."""
+    """What a command is about to do. `gives`: somebody can do more afterwards, so it is not done unrecorded."""
 
     type: EventType
     message: str
@@ -59,7 +61,7 @@ def recorded(config: ServerConfig, edit: Edit) -> Iterator[None]:
     except NotWritten as error:
         if edit.gives:
             raise Stop(Exit.FAULT, f"nothing was changed, since it cannot be recorded: {error}") from error
-        click.echo(f"spa-server: warning: this is not recorded: {error}", err=True)
+        _warn(event, f"this is not recorded: {error}")
     try:
         yield
     except BaseException as error:
@@ -86,7 +88,15 @@ def _append_after(config: ServerConfig, event: Event) -> None:
     try:
         _append(config, event)
     except NotWritten as error:
-        click.echo(f"spa-server: warning: what came of it is not recorded: {error}", err=True)
+        _warn(event, f"what came of it is not recorded: {error}")
+
+
+def _warn(event: Event, said: str) -> None:
+    """Say it to whoever runs the command, and to the journal if there is one."""
+    click.echo(f"spa-server: warning: {said}", err=True)
+    journal = logging.Logger("spa.command")
+    journal.addHandler(JournalHandler("spa-server", logging.NullHandler()))
+    journal.warning("%s: %s", event.message, said, extra={"event": event})
 
 
 def _actor() -> Actor:

@@ -12,7 +12,7 @@ import click
 
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
 from spa_server.commands.state import config_option, json_option, log_format_option
-from spa_server.config import ConfigError, ServerConfig, control_socket_of, load
+from spa_server.config import ConfigError, ConfigForbidden, ServerConfig, control_socket_of, load
 
 NOTHING_CHANGED = "nothing was changed; the server runs on as it was"
 RELOAD_PATIENCE_S = 30.0
@@ -149,7 +149,7 @@ def _for_people(numbers: dict[str, object]) -> str:
     }
     lines = [
         f"perimeter  {perimeter[cast('bool | None', numbers['perimeter'])]}",
-        "server     " + (_server_line(server) if server else "not running: spa-server run"),
+        f"server     {_server_line(server)}",
         f"gate       {knocks['admitted']} datagrams admitted by a tag, {knocks['dropped']} dropped",
     ]
     lines += [
@@ -166,6 +166,8 @@ def _for_people(numbers: dict[str, object]) -> str:
 
 
 def _server_line(server: dict[str, object]) -> str:
+    if not server:
+        return "not running: systemctl start spa-server, or: spa-server run"
     return (
         f"running for {server['up_s']} s (pid {server['pid']}), {server['holders']} devices and invites, "
         f"{server['tags_armed']} tags armed"
@@ -176,6 +178,8 @@ def _control_socket(config_path: Path) -> Path:
     """Where the running server listens, from a file that may be wrong elsewhere. Raises ConfigError."""
     try:
         return load(config_path).control_socket
+    except ConfigForbidden:
+        raise
     except ConfigError as error:
         path = control_socket_of(config_path)
         if path is None:

@@ -15,7 +15,8 @@ import click
 from spa_protocol.keys import KEY_SIZE
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.state import config_option, json_option
-from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_PATH, DEFAULT_STATE_FOLDER, DEFAULT_USER, load, template
+from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_PATH, DEFAULT_STATE_FOLDER, DEFAULT_USER, load
+from spa_server.config_template import template
 from spa_server.privilege import NoSuchUser, acting_as_owner_of, find_user
 from spa_server.remember.fence import mark_new
 from spa_server.remember.identity import FILE_NAME, ServerIdentity, create_identity
@@ -29,8 +30,15 @@ from spa_server.remember.store import open_store
     multiple=True,
     help="How clients reach this host: a name or an IP address; up to four. Default: this host's full name.",
 )
-@click.option("--state-folder", type=click.Path(path_type=Path), default=DEFAULT_STATE_FOLDER, show_default=True)
-@click.option("--control-socket", type=click.Path(path_type=Path), default=DEFAULT_CONTROL_SOCKET, show_default=True)
+@click.option(
+    "--state-folder", type=click.Path(path_type=Path, readable=False), default=DEFAULT_STATE_FOLDER, show_default=True
+)
+@click.option(
+    "--control-socket",
+    type=click.Path(path_type=Path, readable=False),
+    default=DEFAULT_CONTROL_SOCKET,
+    show_default=True,
+)
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="The network process's user; made if missing.")
 @click.option("--state-only", is_flag=True, help="Make only an empty state, where server.toml says; for a lost one.")
 @json_option
@@ -79,7 +87,8 @@ def make_server(
     identity = create_identity(key_path, os.urandom(KEY_SIZE))
     with config_path.open("x", encoding="utf-8") as file:
         file.write(text)
-    load(config_path)
+    # Noted by a server that had another key, whose datagrams mean nothing to this one.
+    load(config_path).newest_use_file.unlink(missing_ok=True)
     return identity
 
 
@@ -92,8 +101,9 @@ def _make_lost_state(config_path: Path) -> None:
         config.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if config.state_folder.lstat().st_uid == 0:
             os.chown(config.state_folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
-        with acting_as_owner_of(config.state_folder), open_store(config.state_folder, create=True) as store:
-            mark_new(store)
+        # Not marked as new: what the lost one knew to be used is void by the fence of its first start.
+        with acting_as_owner_of(config.state_folder):
+            open_store(config.state_folder, create=True).close()
     click.echo(f"an empty state is in {config.state_folder}; devices come back with: spa-server device import FILE")
 
 

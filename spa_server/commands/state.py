@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from spa_server.commands.exits import Exit, Stop
 from spa_server.commands.recording import Edit, recorded
 from spa_server.config import DEFAULT_PATH, ServerConfig, load
 from spa_server.privilege import acting_as_owner_of
@@ -57,6 +59,7 @@ def log_format_option(command: _Command) -> _Command:
 def opened_store(config_path: Path) -> Iterator[tuple[ServerConfig, Store]]:
     """The configuration and the open state file; within the block the command acts as the owner of the state."""
     config = load(config_path)
+    _need_owner(config.state_folder)
     with acting_as_owner_of(config.state_folder), open_store(config.state_folder, busy_ms=BUSY_MS) as store:
         yield config, store
 
@@ -68,6 +71,7 @@ def store_to_edit(config_path: Path, edit: Edit) -> Iterator[tuple[ServerConfig,
     The server has taken the edit in when this returns.
     """
     config = load(config_path)
+    _need_owner(config.state_folder)
     with recorded(config, edit), opened_store(config_path) as (_, store):
         yield config, store
     tell_server(config)
@@ -82,9 +86,20 @@ def registry_to_edit(config_path: Path, edit: Edit) -> Iterator[tuple[ServerConf
 
 def own_identity(config: ServerConfig) -> ServerIdentity:
     """The server's key, read as the owner of the folder that it is in. Raises StateError."""
+    _need_owner(config.state_folder)
     path = identity_path(config.path, config.state_folder)
     with acting_as_owner_of(path.parent):
         return read_identity(path)
+
+
+def _need_owner(state_folder: Path) -> None:
+    """End unless root asks, or the user whose state it is: to others nothing is wrong with its owner and mode."""
+    try:
+        owner = state_folder.lstat().st_uid
+    except OSError:  # what is wrong with it is said when it is opened
+        return
+    if os.geteuid() not in (0, owner):
+        raise Stop(Exit.NOT_PERMITTED, "the registry is for root: run it with sudo")
 
 
 def tell_server(config: ServerConfig) -> None:

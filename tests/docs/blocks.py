@@ -26,10 +26,18 @@ def typed_commands(page: Path) -> Iterator[list[str]]:
             for line in block.splitlines():
                 words = shlex.split(line, comments=True)
                 if words and words[0] in ("spa-server", "spa-client"):
-                    yield words[: words.index("||")] if "||" in words else words
+                    ends = (number for number, word in enumerate(words) if word == "||" or word.startswith(">"))
+                    yield words[: next(ends, None)]
 
 
 def inline_commands(page: Path) -> Iterator[list[str]]:
     """Every `spa-server ...` and `spa-client ...` in running text, as words."""
     for match in _INLINE.finditer(page.read_text(encoding="utf-8")):
         yield match[1].split()
+
+
+def commands_in_tables(page: Path) -> Iterator[list[str]]:
+    """The `spa-server ...` commands that begin a row of a table, as words."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"\| `(spa-server [^`]+)` \|", line):
+            yield match[1].split()

@@ -181,7 +181,7 @@ def test_status_without_a_server_says_what_to_start(server: RunningServer) -> No
     assert done.returncode == FAULT
     assert "NOT UP" in done.stdout
     assert "spa-server perimeter apply" in done.stdout
-    assert "not running: spa-server run" in done.stdout
+    assert "not running: systemctl start spa-server, or: spa-server run" in done.stdout
     server.command("perimeter", "apply")
     assert "closed, standing in the kernel" in server.command("status", check=False).stdout
 

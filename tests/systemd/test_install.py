@@ -144,8 +144,10 @@ def test_uninstalling_leaves_the_host_as_it_was(fresh: Service, options: tuple[s
     identity = fresh.machine.run("sha256sum", "/etc/spa/server.key", CONFIG).stdout
     fresh.command("uninstall", "--yes", *options)
     if "--purge" not in options:
-        kept = fresh.machine.run("find", "/etc/spa", "/var/lib/spa", "!", "-user", "root").stdout
-        assert kept == "", "what is kept belongs to a user that is gone"
+        kept = fresh.machine.run(
+            "find", "/etc/spa", "/var/lib/spa", "(", "!", "-user", "root", "-o", "!", "-group", "root", ")"
+        ).stdout
+        assert kept == "", "what is kept belongs to a user or a group that is gone"
         assert fresh.machine.run("sha256sum", "/etc/spa/server.key", CONFIG).stdout == identity
         fresh.install()
         fresh.wait_until_it_serves()
