@@ -22,6 +22,7 @@ from spa_server.keeper.loop import Keeper
 from spa_server.listen import sockets
 from spa_server.listen.network import Inherited
 from spa_server.remember.identity import ServerIdentity, identity_path, read_identity
+from spa_server.remember.witness import make_witness
 from spa_server.serving import BAD_STATE, DONE, FAULT, serve
 from spa_server.tell.control import bind_control, refuse_second_server, tell
 from spa_server.tell.metrics_port import bind_metrics
@@ -44,6 +45,7 @@ def run(config: ServerConfig) -> int:
     identity = _identity(config)
     control_socket = bind_control(config.control_socket, account.pw_gid)
     metrics_socket = bind_metrics(config.metrics, account.pw_gid)
+    make_witness(config.newest_use_file, account)
     child = os.fork()
     if child == 0:
         keeper.let_go()

@@ -47,13 +47,15 @@ def find_user(name: str) -> pwd.struct_passwd:
 
 @contextlib.contextmanager
 def acting_as_owner_of(folder: Path) -> Iterator[None]:
-    """As root, be the folder's owner for the time of the block; as anyone else, or where there is no folder, stay.
+    """As root, be the folder's owner for the time of the block, or who could make it where there is none; else stay.
 
     Root must not follow what an unprivileged process may have put into a folder of its own: links, and the journals of
     a database, which name further files to delete.
     """
-    owner = folder.lstat() if os.geteuid() == 0 and os.path.lexists(folder) else None
-    if owner is None or owner.st_uid == 0:
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    owner = folder.lstat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
         yield
         return
     groups, group = os.getgroups(), os.getegid()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from spa_protocol.names import is_label
-from spa_server.enforce.leases import SETS, Lease, list_leases, put_back
+from spa_server.enforce.leases import SETS, Lease, close_leases, list_leases, put_back
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.nftset import NftSocket
 from spa_server.enforce.table import TableSocket
@@ -31,14 +31,18 @@ class Carried:
 
     def element_lines(self, table: str) -> str:
         """Lines for nft that add the leases, each for what is left of it by now."""
-        return "".join(_line("add", table, lease) for lease in self._now())
+        return "".join(_line("add", table, lease) for lease in self._after(_now_ms() - self.taken_ms))
 
     def settle(self, nft: NftSocket) -> None:
-        """Give each lease exactly what is left of it by now, however long loading took, and its service's name."""
-        put_back(nft, self._now())
+        """Give each lease exactly what is left of it by now, however long loading took, and its service's name.
 
-    def _now(self) -> list[Lease]:
+        nft counts from when it loaded, so a lease whose time was over by then is taken out again.
+        """
         passed_ms = _now_ms() - self.taken_ms
+        put_back(nft, self._after(passed_ms))
+        close_leases(nft, (lease for lease in self.leases if lease.left_ms <= passed_ms))
+
+    def _after(self, passed_ms: int) -> list[Lease]:
         return [replace(lease, left_ms=lease.left_ms - passed_ms) for lease in self.leases if lease.left_ms > passed_ms]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spa_server.enforce.requests import (
@@ -28,6 +28,7 @@ from spa_server.service import Address
 
 LAST_SEQUENCE = (1 << 32) - 1
 GRACE_S = 0.2
+ALIVE_EVERY_S = 1.0
 RELOAD_LIMIT_S = 20.0
 """A reload runs the nft program, which may have to wait for a loaded machine."""
 
@@ -70,13 +71,21 @@ class FirewallClient:
     """Asks over `channel`, one request at a time.
 
     `digest` (`spa_server.digest`) is of the configuration by which services are numbered; a reload changes it.
+    `alive` is called with every request and each second of waiting: waiting within its limit is no standing still.
     """
 
-    def __init__(self, channel: socket.socket, digest: bytes, time_limit_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        digest: bytes,
+        time_limit_s: float = 2.0,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._channel = channel
         self._digest = digest
         self._disarmed = False
         self._time_limit_s = time_limit_s
+        self._alive = alive
         self._sequence = 0
 
     def arm(self, tags: Sequence[bytes], timeout_ms: int) -> None:
@@ -168,8 +177,12 @@ class FirewallClient:
             self._channel.settimeout(time_limit_s)
             self._channel.send(request.pack())
             while (left := end - time.monotonic()) > 0:
-                self._channel.settimeout(left)
-                data = self._channel.recv(MESSAGE_LARGEST)
+                self._alive()
+                self._channel.settimeout(min(left, ALIVE_EVERY_S))
+                try:
+                    data = self._channel.recv(MESSAGE_LARGEST)
+                except TimeoutError:
+                    continue
                 if not data:
                     raise FirewallGone("the firewall process has ended")
                 answer = self._note(data)

@@ -33,6 +33,7 @@ from spa_server.enforce.requests import (
 from spa_server.enforce.ruleset import GATE_COUNTERS, service_counters
 from spa_server.enforce.table import TableSocket
 from spa_server.enforce.tags import arm, disarm
+from spa_server.seldom import Seldom
 from spa_server.service import Service, is_unicast
 
 LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000 + 60_000
@@ -75,6 +76,7 @@ class Firewall:
         self.enforced = enforced
         self._reload = reload
         self._opened = opened
+        self._amiss = Seldom(_log)
 
     def answer(self, data: bytes) -> Answer:
         """The answer to one message of the network process."""
@@ -82,13 +84,13 @@ class Firewall:
         try:
             return self._done(unpack_request(data))
         except (Malformed, NotAllowed, NotReachable, AskedTooLongAgo) as error:
-            _log.warning("refused a request of the network process: %s", error)
+            self._amiss.warn(f"refused a request of the network process: {error}")
             return Answer(sequence, Status.REFUSED)
         except Stale as error:
-            _log.warning("%s", error)
+            self._amiss.warn(str(error))
             return Answer(sequence, Status.STALE)
         except KernelError as error:
-            _log.error("the kernel did not do what was asked: %s", error.strerror)
+            self._amiss.error(f"the kernel did not do what was asked: {error.strerror}")
             return Answer(sequence, Status.FAILED)
         except Exception:
             _log.exception("a request of the network process failed")

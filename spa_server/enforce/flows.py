@@ -194,7 +194,7 @@ def _tuple(data: bytes | None) -> _Tuple | None:
 
 def _destroy(exact: Collection[tuple[Target, int]], targets: Collection[Target]) -> int:
     """Destroy connected sockets that are (target, the client's port) in `exact`, or in `targets` at any port."""
-    protocols = {target.protocol for target in (*targets, *(target for target, _ in exact))}
+    protocols = {target.protocol for target in (*targets, *(target for target, _ in exact))} & PROTOCOLS.keys()
     destroyed = 0
     with NetlinkSocket(NETLINK_SOCK_DIAG) as diag:
         for protocol in sorted(protocols):

@@ -190,7 +190,8 @@ def _tuple(lease: Lease) -> _Tuple:
 
 
 def _tuple_of(source: Address, destination: Address, protocol: str, port: int) -> _Tuple:
-    key = key_of(source.packed, destination.packed, bytes([PROTOCOLS[protocol]]), port.to_bytes(2, "big"))
+    number = PROTOCOLS[protocol] if protocol in PROTOCOLS else int(protocol)  # put in by hand
+    key = key_of(source.packed, destination.packed, bytes([number]), port.to_bytes(2, "big"))
     return _Tuple(SETS[source.version], key)
 
 

@@ -10,9 +10,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from spa_server import notify
 from spa_server.privilege import lending_net_admin
 
 SYSTEM_FOLDERS = "/usr/sbin:/sbin:/usr/local/sbin"
@@ -84,21 +86,54 @@ def of_kind(items: tuple[Item, ...], kind: str, family: str, table: str) -> Iter
 
 
 def _run(arguments: list[str], text: str | None = None) -> str:
-    program = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}")
+    # An empty folder in PATH would be the present one, where anybody may have put an nft.
+    path = ":".join(filter(None, (*os.environ.get("PATH", "").split(":"), SYSTEM_FOLDERS)))
+    program = shutil.which("nft", path=path)
     if program is None:
         raise NftMissing
     try:
-        with lending_net_admin():
-            done = subprocess.run(  # noqa: S603 - a fixed program, no shell; the text is of our own making
-                [program, *arguments], input=text, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
-            )
+        code, said, complaint = run_to_end([program, *arguments], text, TIME_LIMIT_S)
     except subprocess.TimeoutExpired as error:
         raise PerimeterError(f"nft did not end within {TIME_LIMIT_S:.0f} s") from error
-    if done.returncode == 0:
-        return done.stdout
-    if "Operation not permitted" in done.stderr or "must be root" in done.stderr:
+    if code == 0:
+        return said
+    if "Operation not permitted" in complaint or "must be root" in complaint:
         raise NotPermitted
-    raise RulesetRefused(f"nft refused the ruleset: {_first_line(done.stderr)}")
+    raise RulesetRefused(f"nft refused the ruleset: {_first_line(complaint)}")
+
+
+def run_to_end(argv: Sequence[str], text: str | None, limit_s: float) -> tuple[int, str, str]:
+    """Run a program, with CAP_NET_ADMIN if this process has it; its exit code, output and error output.
+
+    The service manager hears meanwhile that this process lives: its watchdog is for one that is stuck without end.
+    Raises subprocess.TimeoutExpired or OSError.
+    """
+    pipe = subprocess.PIPE
+    end_s = time.monotonic() + limit_s
+    heartbeat = notify.Heartbeat()
+    # A fixed program, no shell; the text is of our own making.
+    with (
+        lending_net_admin(),
+        subprocess.Popen(  # noqa: S603
+            argv, stdin=pipe if text else None, stdout=pipe, stderr=pipe, text=True, errors="replace"
+        ) as running,
+    ):
+        while True:
+            heartbeat.beat()
+            left_s = max(end_s - time.monotonic(), 0.0)
+            beat_s = heartbeat.left_s()
+            try:
+                said, complaint = running.communicate(text, left_s if beat_s is None else min(left_s, beat_s))
+            except subprocess.TimeoutExpired:
+                text = None  # it is being written already
+                if time.monotonic() >= end_s:
+                    running.kill()
+                    raise
+            except BaseException:
+                running.kill()
+                raise
+            else:
+                return running.returncode, said, complaint
 
 
 def _first_line(text: str) -> str:

@@ -37,6 +37,8 @@ def put_up(knock_port: int, services: Sequence[Service], former: TableSocket | N
             raise OwnedElsewhere(TABLE)
         old_holds = [name for name in HOLD_TABLES if _stands(name)]
         carried = take((TABLE, *old_holds), services)
+        if len(old_holds) == len(HOLD_TABLES):
+            _remove_the_emptiest(old_holds)
         holds = []
         if state is not None or old_holds:
             name = next(name for name in HOLD_TABLES if name not in old_holds)
@@ -87,6 +89,19 @@ def _loaded(name: str, text: Callable[[], str]) -> TableSocket:
             raise refusal
         _log.warning("table inet %s was changed while it was being put up (attempt %d)", name, attempt)
     raise PerimeterError(f"table inet {name} is changed by another program whenever it is put up")
+
+
+def _remove_the_emptiest(holds: list[str]) -> None:
+    """Make room where replacement after replacement was cut short: each left a table, whole or without any rule."""
+
+    def rules(name: str) -> int:
+        with TableSocket(name) as nft:
+            return nft.rules().total()
+
+    name = min(holds, key=rules)
+    with TableSocket(name) as nft:
+        nft.delete()
+    holds.remove(name)
 
 
 def _stands(name: str) -> bool:

@@ -81,13 +81,13 @@ def apply(knock_port: int, services: Sequence[Service]) -> tuple[str, ...]:
         stale = carried.take_out_lines(TABLE, services) if in_place else ""
         try:
             load(start + ruleset(knock_port, services) + stale)
+            _remove_holds()
         except RulesetRefused:
             if state is None:
                 raise
             apply_anew(knock_port, services)
     else:
         apply_anew(knock_port, services)
-    _remove_holds()
     return tuple(forwarding_warnings(services))
 
 
@@ -105,6 +105,7 @@ def apply_anew(knock_port: int, services: Sequence[Service]) -> None:
         rules = ruleset(knock_port, services, old.counted)
         load(f"{away}add table inet {TABLE}\n{rules}{old.element_lines(TABLE)}")
         old.settle(nft)
+    _remove_holds()
 
 
 def remove() -> bool:

@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from spa_server.enforce.nft_program import SYSTEM_FOLDERS, Item, ruleset_items
+from spa_server.enforce.nft_program import SYSTEM_FOLDERS, Item, ruleset_items, run_to_end
 from spa_server.enforce.ruleset import HOLD_TABLES, TABLE
 from spa_server.examine.iptables_rules import saved_chains
 from spa_server.examine.nft_rules import Texts, nft_chains, rule_texts
 from spa_server.examine.rules import Chain, RuleBook
-from spa_server.privilege import lending_net_admin
 
 TIME_LIMIT_S = 20.0
 LEGACY = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
@@ -37,11 +36,8 @@ def output(*argv: str) -> str:
     if found is None:
         return ""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        with lending_net_admin():
-            done = subprocess.run(  # noqa: S603 - fixed programs, no shell
-                [found, *argv[1:]], capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
-            )
-        return done.stdout if done.returncode == 0 else ""
+        code, said, _ = run_to_end([found, *argv[1:]], None, TIME_LIMIT_S)
+        return said if code == 0 else ""
     return ""
 
 

@@ -80,7 +80,8 @@ def give_to_root(folder: Path) -> Step:
         return [folder, *(Path(top, name) for top, below, names in os.walk(folder) for name in (*below, *names))]
 
     def is_done() -> bool:
-        return not folder.exists() or all(path.lstat().st_uid == 0 for path in all_paths())
+        found = (path.lstat() for path in all_paths()) if folder.exists() else ()
+        return all((each.st_uid, each.st_gid) == (0, 0) for each in found)
 
     def do() -> None:
         for path in all_paths():

@@ -17,7 +17,7 @@ from spa_server.install.step import StepFailed
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108  named because they are not to be used
 """What ProtectHome= and PrivateTmp= keep from the units (systemd.exec(5))."""
 
-_MOVE = "install it elsewhere: python3 -m venv /opt/spa && /opt/spa/bin/pip install 'spa-perimeter[server]'"
+_MOVE = "install it elsewhere, from its checkout: python3 -m venv /opt/spa && /opt/spa/bin/pip install '.[server]'"
 
 
 class CannotServe(StepFailed):

@@ -107,7 +107,7 @@ def keep_text(path: Path, text: bytes) -> None:
     """Write the whole of a file or nothing of it, for this user alone to read. A failure is a warning."""
     fresh = path.with_name(f".{path.name}.new")
     try:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # not there, or root's, who ran the server by hand
             if path.read_bytes() == text:
                 return
         with contextlib.suppress(FileNotFoundError):

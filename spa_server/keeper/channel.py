@@ -14,7 +14,10 @@ import socket
 import struct
 from pathlib import Path
 
+from spa_server.seldom import Seldom
+
 _log = logging.getLogger("spa.keeper")
+_turned_away = Seldom(_log)
 
 CHANNEL, CONTROL = "channel", "control"
 """The sockets' names in the perimeter folder: for the network process, for root's commands."""
@@ -35,7 +38,8 @@ def bind_channel(folder: Path, user: str) -> socket.socket:
         listener.bind(str(path))
         if os.geteuid() == 0:
             with contextlib.suppress(KeyError):  # no such user yet: then nobody can come
-                os.chown(path, -1, pwd.getpwnam(user).pw_gid)
+                # The folder may be another user's, who could have put a link in its place.
+                os.chown(path, -1, pwd.getpwnam(user).pw_gid, follow_symlinks=False)
     except BaseException:
         listener.close()
         raise
@@ -53,9 +57,9 @@ def accept_network_process(listener: socket.socket, user: str, *, is_taken: bool
         return None
     pid, uid = peer(connection)
     if is_taken:
-        _log.warning("a second network process (pid %d) was turned away: the first still lives", pid)
+        _turned_away.warn(f"a second network process (pid {pid}) was turned away: the first still lives")
     elif uid != _uid_of(user):
-        _log.warning("user %d (pid %d) was turned away from the channel: it is for user %s", uid, pid, user)
+        _turned_away.warn(f"user {uid} (pid {pid}) was turned away from the channel: it is for user {user}")
     else:
         return connection
     connection.close()

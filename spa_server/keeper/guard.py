@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import syslog
 import time
@@ -33,6 +34,9 @@ LATER_S = 1.0
 ANSWER_S = 5.0
 CONFIRM, CONFIRMED = b"confirm\n", b"confirmed\n"
 
+_LASTING = re.compile(r"^\tflags[^\n;]*\n+", re.MULTILINE)
+"""How nft shows what a keeper's table had beyond others, which nft up to 1.0.6 can neither write out nor load."""
+
 Ends = Mapping[tuple[object, ...], float]
 
 
@@ -43,7 +47,7 @@ def start(config: ServerConfig, confirm_s: float) -> None:
     """
     if _ask(config.perimeter_folder, b"") is not None:
         raise PerimeterError("a perimeter is on trial already: wait for its end, or: spa-server perimeter confirm")
-    old, known = perimeter.show(), _ends_of_leases()
+    old, known = _LASTING.sub("", perimeter.show()), _ends_of_leases()
     listener = bind_orders(config.perimeter_folder / GUARD)
     if os.fork() == 0:
         _guard(config, listener, old, known, time.monotonic() + confirm_s)

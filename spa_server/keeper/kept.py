@@ -19,13 +19,13 @@ from spa_server.enforce.ruleset import TABLE, rules_in, ruleset
 from spa_server.enforce.shut import nothing_comes_in
 from spa_server.enforce.table import NotOwnable, TableSocket
 from spa_server.enforce.watch import Seen, Watcher
+from spa_server.seldom import Seldom
 from spa_server.service import Service
 
 _log = logging.getLogger("spa.keeper")
 
 STORED_AS = "table"
 """The owning socket's name in the service manager's store: it owns the table while this process is restarted."""
-LINE_EVERY_S = 1.0
 LOOK_EVERY_S = 0.9
 """How often the table is looked at without any occasion: a little less than `loop` turns."""
 
@@ -41,9 +41,8 @@ class KeptTable:
         self._watcher: Watcher | None = None
         self._wanted: tuple[int, tuple[Service, ...]] | None = None
         self._rules: Mapping[str, int] = {}
-        self._said_s = -LINE_EVERY_S
         self._looked_s = 0.0
-        self._unsaid = 0
+        self._tampered = Seldom(_log)
 
     @property
     def watched(self) -> socket.socket | None:
@@ -147,14 +146,7 @@ class KeptTable:
             self._say(f"leases or tags were taken out by hand{_by(seen)}")
 
     def _say(self, line: str) -> None:
-        """One line a second at most: whoever changes the table in a loop must not fill the log."""
-        now_s = time.monotonic()
-        if now_s - self._said_s < LINE_EVERY_S:
-            self._unsaid += 1
-            return
-        more = f" ({self._unsaid} more such changes since the last line)" if self._unsaid else ""
-        self._said_s, self._unsaid = now_s, 0
-        _log.warning("%s%s", line, more, extra={"event": "perimeter-tampered"})
+        self._tampered.warn(line, {"event": "perimeter-tampered"})
 
 
 def _by(seen: Seen) -> str:

@@ -30,11 +30,12 @@ from spa_server.keeper.standing import Standing
 _log = logging.getLogger("spa.keeper")
 
 LOOK_EVERY_S = 1.0
-"""How often the table is looked at without any occasion."""
+"""How often what nobody gives notice of is looked at."""
 TRY_AGAIN_S = 0.1
 LAST_WORDS_S = 5.0
 """How long a network process of this process's own may take to end."""
-REQUESTS_A_TURN = 64
+TURN_S = 0.05
+"""How long one turn serves requests: a network process that asks without end must not keep root's orders waiting."""
 
 
 class Keeper:
@@ -87,22 +88,30 @@ class Keeper:
             if self._channel is not None:
                 self._on_readable(self._channel, self._serve_channel)
             self._watch()
-            watchdog_s = notify.watchdog_s()
-            alive_s, sleep_s = time.monotonic(), LOOK_EVERY_S
+            heartbeat = notify.Heartbeat()
             self._shown = self._said()
             notify.ready(self._shown)
+            self.standing.warn()
+            is_well = True
             while not self._is_over():
-                for key, _ in selector.select(min(watchdog_s or sleep_s, sleep_s)):
+                heartbeat.beat()
+                for key, _ in selector.select(self._sleep_s(heartbeat, is_well=is_well)):
                     key.data()
-                sleep_s = LOOK_EVERY_S if self.standing.look_after() else TRY_AGAIN_S
+                is_well = self.standing.look_after()
                 self._watch()
                 self._show()
                 if self._untold:
                     self._tell_disarmed()
-                if watchdog_s is not None and time.monotonic() - alive_s >= watchdog_s / 2:
-                    alive_s = time.monotonic()
-                    notify.alive()
         self._close()
+
+    def _sleep_s(self, heartbeat: notify.Heartbeat, *, is_well: bool) -> float | None:
+        """How long to wait for an occasion; None: as long as it takes."""
+        waits = [heartbeat.left_s()]
+        if not is_well:
+            waits.append(TRY_AGAIN_S)
+        elif self.standing.needs_looks or self._untold or self._end_s is not None:
+            waits.append(LOOK_EVERY_S)
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def let_go(self) -> None:
         """Close the sockets and change nothing: what a child process does with its copies of them."""
@@ -137,9 +146,8 @@ class Keeper:
 
     def _serve_channel(self) -> None:
         channel = self._channel
-        for _ in range(REQUESTS_A_TURN):
-            if channel is None or channel is not self._channel:
-                return
+        end_s = time.monotonic() + TURN_S
+        while channel is not None and channel is self._channel and time.monotonic() < end_s:
             try:
                 data = channel.recv(MESSAGE_LARGEST, socket.MSG_DONTWAIT)
                 if data:

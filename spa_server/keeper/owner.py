@@ -91,6 +91,8 @@ def revoke(folder: Path, *, label: str | None, sources: Collection[Address]) -> 
         return ended_from_json(_order(folder, order))
     except NoKeeper:
         pass
+    except (KeyError, TypeError, ValueError) as error:
+        raise PerimeterError(f"the firewall process answered nonsense: {error!r}") from error
     with TableSocket(TABLE) as nft:
         state = nft.state()
         if state is None:

@@ -32,6 +32,7 @@ from spa_server.keeper.applied import (
 from spa_server.keeper.closed import save_closed
 from spa_server.keeper.kept import KeptTable
 from spa_server.keeper.trial import Trial
+from spa_server.seldom import Seldom
 from spa_server.service import Address
 
 _log = logging.getLogger("spa.keeper")
@@ -50,6 +51,7 @@ class Standing:
         self.is_removed = False
         self.trial: Trial | None = None
         self._fault = ""
+        self._amiss = Seldom(_log)
         self._taken_back = unconfirmed(config_path)
         self.path = config_path
         self._table = table
@@ -57,33 +59,36 @@ class Standing:
         self._names: dict[bytes, tuple[str, ...]] = {}
         self.firewall = Firewall(table.nft, self._enforced(config), self.reload, self._opened)
         self._enforce(config)
-        for warning in self._warnings():
-            _log.warning("%s", warning)
+        save_closed(config.knock_port, config.services)
         if config.path == config_path:
             self._save()
+
+    def warn(self) -> None:
+        """Log what there is to warn of."""
+        for warning in self._warnings():
+            _log.warning("%s", warning)
 
     def reload(self, digest: bytes) -> Status:
         """Work from the configuration file anew, if it is the one that the network process has read."""
         try:
             config, text = read_with_text(self.path)
         except ConfigError as error:
-            for line in str(error).splitlines():
-                _log.error("%s", line)
+            self._amiss.error("; ".join(str(error).splitlines()))
             # The network process goes by the last good one, too, until the file is mended.
             return Status.DONE if digest == self.firewall.enforced.digest else Status.FAILED
         fresh = perimeter_digest(config.knock_port, config.services)
         if fresh != digest:
-            _log.warning("the network process has read another %s than stands there now", self.path)
+            self._amiss.warn(f"the network process has read another {self.path} than stands there now")
             return Status.STALE
         if self.trial is None and fresh == self._taken_back:
-            _log.warning("%s was on trial and was taken back; to apply it: spa-server perimeter apply", self.path)
+            self._amiss.warn(f"{self.path} was on trial and was taken back; to apply it: spa-server perimeter apply")
             self._know(fresh, config)
             return Status.DONE
         if fresh != self.firewall.enforced.digest and not self.is_removed:
             try:
                 self._enforce(config)
             except (PerimeterError, KernelError) as error:
-                _log.error("the perimeter stays as it was: %s", error)
+                self._amiss.error(f"the perimeter stays as it was: {error}")
                 return Status.FAILED
             _log.info(
                 "the perimeter was brought to the new configuration; live leases stay",
@@ -91,8 +96,8 @@ class Standing:
             )
         self.config = config
         self.firewall.enforced = self._enforced(config)
-        if self.trial is None:
-            save_applied(self.path, text)
+        if self.trial is None and not self.is_removed:
+            self._is_good(text)
         return Status.DONE
 
     def apply(self, confirm_s: float | None = None) -> tuple[str, ...]:
@@ -112,7 +117,7 @@ class Standing:
             mark_unconfirmed(self.path, self.firewall.enforced.digest)
             _log.warning("on trial: the old state is put back in %.0f s unless a knock succeeds", confirm_s)
         else:
-            save_applied(self.path, text)
+            self._is_good(text)
         return self._warnings()
 
     def remove(self) -> bool:
@@ -140,6 +145,11 @@ class Standing:
         _log.info("confirmed: the perimeter stays as it is")
         self._save()
         return True
+
+    @property
+    def needs_looks(self) -> bool:
+        """Whether something can come about of which nobody gives notice."""
+        return self.trial is not None or not (self._table.is_owned or self.is_removed)
 
     def look_after(self) -> bool:
         """Take back what is on trial when its time is over, and undo what others did to the table.
@@ -194,7 +204,6 @@ class Standing:
         else:
             self._has_new_table()
         self._end_sessions(lease for lease in leases if not is_served(lease, config.services))
-        save_closed(config.knock_port, config.services)
 
     def _leases(self) -> tuple[Lease, ...]:
         with contextlib.suppress(KernelError):  # there is no table yet
@@ -234,14 +243,22 @@ class Standing:
         except ConfigError:
             return
         if config == self.config:
-            save_applied(self.path, text)
+            self._is_good(text)
+
+    def _is_good(self, text: bytes) -> None:
+        """Go by what is enforced now should the next start find no good file, or should there be no next start."""
+        save_applied(self.path, text)
+        save_closed(self.config.knock_port, self.config.services)
 
     def _warnings(self) -> tuple[str, ...]:
         services = self.config.services
-        return (
-            *perimeter.forwarding_warnings(services),
-            *obstacles.foreign_obstacles(self.config.knock_port, services),
-        )
+        try:
+            found = obstacles.foreign_obstacles(self.config.knock_port, services)
+        except Exception as error:
+            # What others put into the kernel, and how nft shows it, must not keep anything from being served.
+            _log.warning("other tables could not be looked through for what they drop: %s", error)
+            found = ()
+        return (*perimeter.forwarding_warnings(services), *found)
 
 
 def _boot_s() -> float:

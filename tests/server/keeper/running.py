@@ -216,8 +216,11 @@ class Kept:
         return self.server.run(["nft", *words], check=False)
 
     def command(self, *words: str, input: str | None = None, env: dict[str, str] | None = None) -> Any:
-        argv = [str(SPA_SERVER), *words, "--config", str(self.config_path)]
-        return self.server.run(argv, check=False, input=input, env=env)
+        return self.server.run(self.words(*words), check=False, input=input, env=env)
+
+    def words(self, *words: str) -> list[str]:
+        """The command line of one of root's commands."""
+        return [str(SPA_SERVER), *words, "--config", str(self.config_path)]
 
     def _read(self, process: subprocess.Popen[bytes], lines: list[str]) -> None:
         assert process.stderr is not None

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -126,6 +127,20 @@ def test_remove_takes_it_down_until_it_is_applied_again(kept: Kept) -> None:
     assert client.take_events().disarmed
 
 
+def test_remove_does_not_wait_for_a_trail_that_cannot_be_written(kept: Kept) -> None:
+    """Or root, locked out by the perimeter while the disk is full, could not take it down from the console."""
+    kept.configure(audit_file=f"{kept.folder}/nowhere/audit.jsonl")
+    kept.start()
+    done = kept.command("perimeter", "remove", "--yes")
+    assert (done.returncode, done.stdout) == (0, "the perimeter is down\n"), done.stderr
+    assert kept.tables() == []
+    assert "warning: this is not recorded: " in done.stderr
+    assert "warning: what came of it is not recorded: " in done.stderr
+    kept.wait_for_log("root took the perimeter down")
+    invite = kept.command("device", "enable", "alice-laptop")
+    assert (invite.returncode, "nothing was changed" in invite.stderr) == (7, True), "what gives more does wait"
+
+
 def test_without_a_keeper_the_commands_do_it_themselves(kept: Kept) -> None:
     assert kept.command("perimeter", "apply").returncode == 0
     assert kept.command("perimeter", "remove", "--yes").returncode == 0
@@ -157,8 +172,8 @@ def test_only_root_is_heard(kept: Kept) -> None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(str(path))
-            connection.sendall(b'{"ask": "remove"}\n')
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(b'{"ask": "remove"}\n')
                 assert connection.recv(100) == b""
     finally:
         os.seteuid(0)
@@ -174,3 +189,24 @@ def test_nonsense_is_answered_with_an_error(kept: Kept, line: bytes) -> None:
         connection.shutdown(socket.SHUT_WR)
         assert "error" in json.loads(connection.recv(1000))
     assert owner.status(kept.config.perimeter_folder)["standing"] is True
+
+
+def test_what_the_server_answers_is_never_obeyed_by_roots_terminal(kept: Kept) -> None:
+    """It may have been taken over, and its answers are shown to root."""
+    kept.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(kept.config.control_socket))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(json.dumps({"error": ["\x1b]0;owned\x07", {"\x9b": 1}]}).encode() + b"\n")
+
+        server = threading.Thread(target=answer)
+        server.start()
+        done = kept.command("perimeter", "apply")
+        server.join()
+    assert "owned" in done.stderr
+    assert all(char.isprintable() or char == "\n" for char in done.stderr + done.stdout)
