@@ -24,8 +24,8 @@ SLOTS = 64
 TRAIL_MIB, TRAIL_FILES = 8, 4
 """A small audit trail, so that its oldest records go from early on."""
 STEPS = 100
-FIRST_LOOK = 8
-"""Steps of the hundred after which the first figures are taken."""
+EVERY, FIRST_LOOK = 4, 24
+"""So many steps of the hundred from look to look, and to the one that the last is held against."""
 GROWTH = 1.10
 GROWTH_KIB = 2048
 """Memory may be larger at last by a tenth, and two MiB for the allocator's waste."""
@@ -45,7 +45,7 @@ def main() -> int:
                 knocker.knock(asked.knocks // STEPS)
                 if flood.wait(120):
                     raise SystemExit("the strangers' datagrams could not be sent")
-                if step % max(1, STEPS // 12) == 0 or step in (FIRST_LOOK, STEPS):
+                if step % EVERY == 0:
                     looks.append(look(server))
                     print(
                         f"{time.monotonic() - begun_s:6.0f} s  {knocker.answered} answered  {looks[-1].told()}",
@@ -71,7 +71,7 @@ def _floods(lab: Lab, server: RunningServer, each: int) -> Iterator[subprocess.P
 
 
 def _verdict(server: RunningServer, knocker: Knocker, looks: list[Held], took_s: float, bogus: int) -> int:
-    first, last = looks[0], looks[-1]
+    first, last = looks[FIRST_LOOK // EVERY - 1], looks[-1]
     results, dropped = server.results(), server.counter("knock_dropped")
     print(f"first  {first.told()}")
     print(f"last   {last.told()}")

@@ -21,6 +21,8 @@ from tests.lab import Address, Host
 WINDOW_MS = 60_000
 AHEAD_MS = 25_000
 """How far into the next window knocks are dated when the present one is used up: less than the skew that is allowed."""
+BEHIND_MS = 25_000
+"""How long after its end a window is still used: less than that skew, too."""
 IN_FLIGHT = 24
 PATIENCE_S = 3.0
 OPENED_EVERY = 50
@@ -83,10 +85,10 @@ class Knocker:
         while True:
             for slot in range(self._slots):
                 for member in self._crowd:
-                    if now_ms() // WINDOW_MS > window + 1:
-                        break  # a stall: this window's knocks would be stale
+                    if now_ms() > (window + 1) * WINDOW_MS + BEHIND_MS:
+                        break  # not all slots of a window are needed at this pace
                     yield member, window, slot
-            window += 1
+            window = max(window + 1, now_ms() // WINDOW_MS)
             time.sleep(max(0, window * WINDOW_MS - AHEAD_MS - now_ms()) / 1000)
 
     def _send(self, member: Member, window: int, slot: int) -> None:
@@ -115,7 +117,10 @@ class Knocker:
             self.lost += 1
             return
         # The server answers the knocks of one family in the order in which they came.
-        request, member, _ = self._waiting[4 if "." in peer[0] else 6].popleft()
+        waiting = self._waiting[4 if "." in peer[0] else 6]
+        if not waiting:
+            return  # the answer to one that was given up
+        request, member, _ = waiting.popleft()
         self.answered += 1
         if self.answered % OPENED_EVERY == 0 and self.lost == 0:
             self._open(reply, member, request)
