@@ -1,23 +1,23 @@
 """`server.toml`: read, and checked whole, so that one look at the errors is enough to mend them all.
 
-The only place that knows the file's keys, their defaults and what is allowed together. It opens no socket and looks at
+The only place that knows the file's keys, their defaults and what is allowed together; how a new file looks is
+`config_template`'s. It opens no socket and looks at
 nothing of the host: whether an address is ours or a folder exists is found out by whoever uses it.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from spa_protocol.invite import MAX_HOSTS
 from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
-from spa_server.service import MAX_PORTS, Address, Service
-from spa_server.service_table import BLANK, read_services
+from spa_server.service import Address, Service
+from spa_server.service_table import read_services
 from spa_server.toml_table import Bad, Problem, Table, flag, table, text, whole
 
 DEFAULT_PATH = Path("/etc/spa/server.toml")
@@ -46,6 +46,10 @@ class ConfigError(Exception):
         super().__init__("\n".join(f"{path.name}: {problem}" for problem in problems))
 
 
+class ConfigForbidden(ConfigError):
+    """This user may not read the configuration, which need not be wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """All of server.toml. `addresses` is what invites tell clients; `listen` is where knocks are heard."""
@@ -70,6 +74,11 @@ class ServerConfig:
     def perimeter_folder(self) -> Path:
         """Where the firewall process's sockets are: `channel` for the network process, `control` for root."""
         return self.control_socket.parent / "perimeter"
+
+    @property
+    def newest_use_file(self) -> Path:
+        """Where the network process notes, for the length of a boot, what was used last."""
+        return self.control_socket.parent / "newest-use"
 
 
 def load(path: Path) -> ServerConfig:
@@ -111,6 +120,8 @@ def _parse(path: Path) -> dict[str, object]:
             raw = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
         raise wrong(f"there is no {path}; run: spa-server init") from None
+    except PermissionError as error:
+        raise ConfigForbidden(path, (Problem("", "", f"{path} cannot be read: {error.strerror}"),)) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise wrong(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > _LARGEST_FILE:
@@ -179,123 +190,6 @@ def _path(longest: int = 4095) -> Callable[[object], str]:
 
 def _unprivileged(name: str) -> bool:
     return _USER.fullmatch(name) is not None and name != "root"
-
-
-_TEMPLATE = """\
-# The configuration of spa-server. Lines that start with '#' and a key show the default, or an example where there is
-# none; take the '#' away to change one. After an edit run: spa-server reload. It checks the whole file first, and where
-# anything is wrong it says so and changes nothing.
-
-[server]
-# The names or addresses at which clients reach this host, at most four: one name that has both IPv4 and IPv6 addresses
-# is best. They are written into every invite.
-addresses = [{addresses}]
-
-# The addresses of this host on which knocks are heard. "0.0.0.0" and "::" are all of them.
-#listen = ["0.0.0.0", "::"]
-
-# The UDP port for knocks. It answers nobody who cannot knock.
-#knock_port = {knock_port}
-
-# Where devices, invites and used slots are kept: mode 0700, owned by the user below.
-{state_folder}
-
-# The socket through which the commands talk to the running server.
-{control_socket}
-
-# The system user as which the part that reads packets runs. It cannot be root.
-{user}
-
-# How far, in seconds, a client's clock may be off, either way: 1 to 600. More means more tags held open.
-#max_skew_s = {max_skew_s}
-
-# How many knocks a device may send in one minute: 16 to 64. Each is a one-time tag in the kernel. Clients learn the
-# number from the server's answers, and use 16 until then.
-#slots = {slots}
-
-# Whether a verified knock is answered. With false clients must try the port to learn whether it opened.
-#replies = true
-
-# The audit trail: who was let in, refused, enrolled, put out, and what commands changed, one line of JSON each, so many
-# MiB a file and so many files. It belongs to the user above. Where it cannot be written, nothing is granted.
-#audit_file = {audit_file}
-#audit_file_mib = {audit_file_mib}
-#audit_files = {audit_files}
-
-# Where Prometheus may read numbers: a loopback address and port, or the path of a Unix socket. Without it, nowhere.
-#metrics = "127.0.0.1:9462"
-
-# Each service is a table [service.NAME]: ports that exist only for whoever holds a lease on them.
-[service.web]
-# The ports, as numbers or ranges such as "9000-9010"; at most {max_ports} in all, none in two services.
-tcp = [8443]
-#udp = [8443]
-
-# Who may open it: devices with at least one of these roles.
-roles = ["admin"]
-
-# How long a lease lasts, in seconds, when the client does not say, and the longest that it can ask for.
-#lease_s = {lease_s}
-#max_lease_s = {max_lease_s}
-
-# Which source address is opened. "seen": the one the knock came from, unless it names one; "signed": only one that the
-# knock names under its signature.
-#source = "seen"
-
-# What becomes of open connections when the lease ends: "cut" or "keep".
-#on_expiry = "cut"
-
-# The addresses at which the service is reached, where they differ from the one that was knocked at. Its ports are then
-# closed at these and at this host's own; without hosts, at every address that this host forwards to, too.
-#hosts = ["192.0.2.10", "2001:db8::10"]
-
-# An inner host to which leased connections are redirected; a list for one target a family. Only for a single port of a
-# protocol.
-#forward_to = "10.0.0.5:443"
-
-# With forward_to: whether the inner host sees this host's address as the source instead of the client's.
-#masquerade = false
-"""
-
-
-def template(
-    addresses: Sequence[str],
-    *,
-    state_folder: str = DEFAULT_STATE_FOLDER,
-    control_socket: str = DEFAULT_CONTROL_SOCKET,
-    user: str = DEFAULT_USER,
-) -> str:
-    """The commented server.toml of a new server that clients reach at the addresses.
-
-    Raises ValueError for an address that nobody could reach, or for more than MAX_HOSTS.
-    """
-    if not 1 <= len(addresses) <= MAX_HOSTS:
-        raise ValueError(f"a server has one to {MAX_HOSTS} names or addresses")
-    return _TEMPLATE.format(
-        addresses=", ".join(_quoted(reach_address(address)) for address in addresses),
-        knock_port=DEFAULT_KNOCK_PORT,
-        state_folder=_line("state_folder", state_folder, DEFAULT_STATE_FOLDER),
-        control_socket=_line("control_socket", control_socket, DEFAULT_CONTROL_SOCKET),
-        user=_line("user", user, DEFAULT_USER),
-        max_skew_s=DEFAULT_MAX_SKEW_S,
-        slots=DEFAULT_SLOTS,
-        audit_file=_quoted(f"{state_folder.rstrip('/')}/audit.jsonl"),
-        audit_file_mib=DEFAULT_AUDIT_FILE_MIB,
-        audit_files=DEFAULT_AUDIT_FILES,
-        max_ports=MAX_PORTS,
-        lease_s=BLANK.lease_s,
-        max_lease_s=BLANK.max_lease_s,
-    )
-
-
-def _line(key: str, value: str, default: str) -> str:
-    """A line of the template: a comment where the value is the default."""
-    return f"{'#' if value == default else ''}{key} = {_quoted(value)}"
-
-
-def _quoted(value: str) -> str:
-    """Text as a TOML basic string; JSON's form is one, as long as characters beyond 16 bits are left as they are."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _few(keys: Table, addresses: tuple[str, ...]) -> tuple[str, ...]:

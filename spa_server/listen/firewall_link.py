@@ -6,7 +6,7 @@ It must not know the kernel: it knows the channel's other end, and services by t
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from spa_server.decide.decision import Grant
@@ -41,9 +41,16 @@ class FirewallLink:
     `is_stale`: whether the firewall process was found to work from another configuration; a `reload` mends it.
     """
 
-    def __init__(self, channel: socket.socket, knock_port: int, services: Sequence[Service]) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        knock_port: int,
+        services: Sequence[Service],
+        alive: Callable[[], None],
+    ) -> None:
+        """`alive`: called while an answer is waited for, and with each request of many."""
         self.is_stale = False
-        self._client = FirewallClient(channel, perimeter_digest(knock_port, services))
+        self._client = FirewallClient(channel, perimeter_digest(knock_port, services), alive=alive)
         self._numbers = _numbered(services)
 
     def reload(self, knock_port: int, services: Sequence[Service]) -> None:

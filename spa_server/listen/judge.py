@@ -23,6 +23,7 @@ from spa_server.remember.registry import Registry
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store
 from spa_server.remember.used import UsedSlots
+from spa_server.remember.witness import Witness
 from spa_server.tell.counts import Counts
 
 HOUSEKEEPING_MS = 60_000
@@ -47,8 +48,9 @@ class Judge:
         """Raises StateError and FirewallError."""
         self.store = store
         registry = Registry(store)
-        fenced_at_boot_ms = enter_boot(store, read_boot_id(), now.boot_ms)
-        self._used = UsedSlots(store)
+        witness = Witness.open(config.newest_use_file)
+        fenced_at_boot_ms = enter_boot(store, witness, read_boot_id(), now.boot_ms)
+        self._used = UsedSlots(store, witness)
         self._sources = SourcesOfDevices(store)
         self._account = Account(RefusalRing(store), audit)
         self._housekept_ms = now.boot_ms
@@ -119,6 +121,7 @@ class Judge:
     def keep_house(self, now: Instant) -> None:
         """Once in a while: forget what is over, and fold the log back. Raises StateError and FirewallError."""
         self.store.check_in_place()
+        self._used.settle()
         if self.store.unfolded >= MOST_UNFOLDED:
             self.store.checkpoint()
         if now.boot_ms - self._housekept_ms < HOUSEKEEPING_MS:

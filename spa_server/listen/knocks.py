@@ -11,12 +11,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
-from spa_protocol.answer import MAX_ABOUT, Answer, AnsweredService, seal_answer
 from spa_protocol.body import SIGNATURE_ED25519, VERSION, MalformedBody, MessageType, body_head
 from spa_protocol.enrolment import Enrolment
+from spa_protocol.keys import Channel
 from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
@@ -30,10 +29,12 @@ from spa_server.listen.enrolments import Enrolled, enrol
 from spa_server.listen.gate import ArmedTag, Gate
 from spa_server.listen.holders import DeviceHolder, InviteHolder
 from spa_server.listen.membership import Membership
+from spa_server.listen.verdict import Verdict, seal_verdict, told
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import StateError
 from spa_server.remember.used import NotRecorded, Use, UsedSlots
+from spa_server.remember.witness import Slot
 from spa_server.service import Service
 from spa_server.tell.audit import NotWritten
 
@@ -49,15 +50,6 @@ class LeaseOpener(Protocol):
 
     def open_leases(self, grant: Grant, label: str) -> tuple[int, ...]:
         """Open all of a grant in one transaction; seconds left, service by service. Raises GrantFailed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came of a verified request: a refusal, or the services to tell of."""
-
-    refused: Refused | None
-    services: tuple[AnsweredService, ...] = ()
-    about: str = ""
 
 
 class KnockHandler:
@@ -120,6 +112,8 @@ class KnockHandler:
             self._membership.catch_up(arrival.at)
         except (StateError, FirewallError) as error:
             log.error("nothing is judged while the registry cannot be read: %s", error)
+            if armed.holder.channel is Channel.DEVICE and armed.position.kind is TagKind.KNOCK:
+                self._used.void(Slot(armed.holder.number, armed.position.window, armed.position.slot))
             self._results["unreadable_registry"] += 1
             return None
         holder = self._membership.holders.get(armed.holder)
@@ -134,7 +128,12 @@ class KnockHandler:
             verdict = self._judge_knock(arrival, holder, armed, opened)
         else:
             verdict = self._judge_enrolment(arrival, holder, armed, opened)
-        return self._answer(arrival, holder, opened, verdict) if verdict and self._replies else None
+        if verdict is None or not self._replies:
+            return None
+        nonce = self._random_bytes(NONCE_SIZE)
+        return seal_verdict(
+            verdict, arrival, opened, keys=holder.keys, identity=self._identity, slots=self._slots, nonce=nonce
+        )
 
     def _judge_knock(self, arrival: Arrival, holder: DeviceHolder, armed: ArmedTag, opened: Opened) -> Verdict | None:
         if not self._is_expected(arrival, holder, opened, MessageType.KNOCK):
@@ -260,13 +259,13 @@ class KnockHandler:
             self._account.counts.kernel_errors += 1
             return self._refuse(arrival, holder, Refused(Refusal.KERNEL_FAILED))
         self._account.granted(arrival, holder, grant, left_s, skew_ms)
-        services = tuple(_told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
+        services = tuple(told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
         return Verdict(None, services, label)
 
     def _welcome(self, arrival: Arrival, holder: InviteHolder, enrolled: Enrolled, calls_itself: str) -> Verdict:
         self._account.enrolled(arrival, holder, enrolled, calls_itself)
         allowed = allowed_services(enrolled.device.roles, self._services)[:MAX_SERVICES]
-        return Verdict(None, tuple(_told(service, 0) for service in allowed), enrolled.device.label)
+        return Verdict(None, tuple(told(service, 0) for service in allowed), enrolled.device.label)
 
     def _refuse(
         self,
@@ -278,28 +277,3 @@ class KnockHandler:
     ) -> Verdict:
         self._account.refused(arrival, holder, refused, self._services, skew_ms, wanted)
         return Verdict(refused, (), refused.about)
-
-    def _answer(self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, verdict: Verdict) -> bytes:
-        answer = Answer(
-            refusal=verdict.refused.refusal if verdict.refused else None,
-            time_ms=arrival.at.wall_ms,
-            seen=arrival.path.source,
-            seen_port=arrival.source_port,
-            slots=self._slots,
-            about=verdict.about.encode("ascii", "replace").decode()[:MAX_ABOUT],
-            services=verdict.services,
-        )
-        return seal_answer(
-            answer,
-            keys=holder.keys,
-            server_seed=self._identity.seed,
-            server_identity=self._identity.public,
-            request_head=opened.head,
-            nonce=self._random_bytes(NONCE_SIZE),
-        )
-
-
-def _told(service: Service, left_s: int) -> AnsweredService:
-    tcp = service.tcp[0].first if service.tcp else 0
-    udp = service.udp[0].first if service.udp else 0
-    return AnsweredService(service.name, left_s, tcp, udp, service.source.value == "signed")

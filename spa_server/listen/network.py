@@ -78,7 +78,8 @@ class NetworkProcess:
         self._clock = clock
         self._config = config
         self._started = now = clock()
-        self._link = FirewallLink(inherited.channel, config.knock_port, config.services)
+        self._heartbeat = notify.Heartbeat()
+        self._link = FirewallLink(inherited.channel, config.knock_port, config.services, self._heartbeat.beat)
         # Both processes have read the same file, unless it was edited in between.
         self._link.reload(config.knock_port, config.services)
         # That tags were lost before any was armed is no news.
@@ -115,14 +116,13 @@ class NetworkProcess:
         steps = ClockSteps()
         self._selector.register(wake, selectors.EVENT_READ, lambda _wake: self._heed_signals(wake))
         self._selector.register(steps, selectors.EVENT_READ, lambda _steps: steps.take())
-        heartbeat = notify.Heartbeat()
         with self._selector, self._judge.store:
             message = f"ready: {self._judge.holders} devices and invites, {self._judge.armed} tags armed"
             happened(log, Event(event_types.STARTED, message))
             notify.ready(self._summary())
             while self._ending is None:
-                self._turn([key for key, _ in self._selector.select(self._sleep_s(heartbeat))])
-                heartbeat.beat()
+                self._turn([key for key, _ in self._selector.select(self._sleep_s())])
+                self._heartbeat.beat()
             notify.stopping()
             with contextlib.suppress(StateError):
                 self._judge.store.checkpoint()
@@ -183,12 +183,12 @@ class NetworkProcess:
                 sockets.answer(sock, received, reply)
         self._is_due |= self._link.is_stale
 
-    def _sleep_s(self, heartbeat: notify.Heartbeat) -> float:
+    def _sleep_s(self) -> float:
         hang_up_s = self._control.next_deadline_s()
         limits_s = (
             MOST_SLEEP_S,
             self._judge.next_renewal_s(self._clock()),
-            heartbeat.left_s(),
+            self._heartbeat.left_s(),
             self._faults.next_try_s(),
             None if hang_up_s is None else hang_up_s - time.monotonic(),
             None if self._metrics is None else self._metrics.left_s(),
@@ -247,7 +247,9 @@ class NetworkProcess:
     def _status(self) -> Answer:
         now = self._clock()
         if now.boot_ms - self._counts[0] >= COUNTS_FRESH_MS:
-            self._counts = now.boot_ms, self._count()
+            # Its age counts from when it came, or a slow answer would be old at once, and be asked for by each caller.
+            counted = self._count()
+            self._counts = self._clock().boot_ms, counted
         return {
             "pid": os.getpid(),
             "up_s": (now.boot_ms - self._started.boot_ms) // 1000,

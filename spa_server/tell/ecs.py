@@ -16,7 +16,7 @@ from spa_server.tell.events import Event
 ECS_VERSION = "8.11.0"
 
 LONGEST_TEXT = 1000
-"""Characters of any one text; what a device chose, such as what it calls itself, cannot make a record grow."""
+"""Characters of any one text: nothing that was typed or sent makes a record longer than the trail can go on from."""
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False)
 
@@ -34,7 +34,7 @@ def record(event: Event, time_ms: int) -> dict[str, object]:
             action=kind.name,
             code=kind.message_id,
             outcome=event.outcome.value,
-            reason=event.reason,
+            reason=event.reason[:LONGEST_TEXT],
         ),
         "message": event.message[:LONGEST_TEXT],
     }
@@ -43,9 +43,9 @@ def record(event: Event, time_ms: int) -> dict[str, object]:
     if event.destination is not None:
         told["destination"] = {"ip": str(event.destination)}
     if event.session:
-        told["session"] = {"id": event.session}
+        told["session"] = {"id": event.session[:LONGEST_TEXT]}
     if event.device:
-        told["device"] = {"id": event.device}
+        told["device"] = {"id": event.device[:LONGEST_TEXT]}
     told.update(_people(event))
     own = _own(event)
     if own:
@@ -74,15 +74,15 @@ def _to_the_second(seconds: int) -> str:
 
 def _people(event: Event) -> dict[str, object]:
     """Whom it concerns and who did it: ECS keeps the two apart as `user` and `user.target`."""
-    actor = event.actor
+    actor, concerned = event.actor, event.user[:LONGEST_TEXT]
     if actor is None:
-        return {"user": {"name": event.user}} if event.user else {}
+        return {"user": {"name": concerned}} if concerned else {}
     user: dict[str, object] = {
-        "name": actor.login or actor.user,
+        "name": (actor.login or actor.user)[:LONGEST_TEXT],
         "effective": {"id": str(actor.uid), "name": actor.user},
     }
-    if event.user:
-        user["target"] = {"name": event.user}
+    if concerned:
+        user["target"] = {"name": concerned}
     return {"user": user}
 
 

@@ -16,6 +16,9 @@ from spa_server.tell import ecs
 from spa_server.tell.events import event_of
 from spa_server.tell.journal import JournalHandler, stderr_is_journal
 
+_LONGEST_MESSAGE = 3_000
+"""Characters, a traceback among them: with all else there is to tell it is no line that has to be cut."""
+
 
 class LogFormat(StrEnum):
     """What `--log-format` takes."""
@@ -43,13 +46,16 @@ class OneObject(logging.Formatter):
         told: dict[str, object] = {"@timestamp": ecs.utc_ms(time_ms)}
         if event is not None:
             told = ecs.record(event, time_ms)
-        told["message"] = super().format(record)
+        told["message"] = super().format(record)[:_LONGEST_MESSAGE]
         told["log"] = {"level": record.levelname.lower(), "logger": record.name}
         return ecs.line(told).decode().rstrip("\n")
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic for type checkers only
-    """Standard error; a line is dropped rather than waited for when nobody reads it."""
+    """Standard error; a line is dropped rather than waited for when nobody reads it.
+
+    A pipe that can be written to has room for PIPE_BUF bytes (pipe(7)), and a longer line could wait: it is cut.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line if it can be written now."""
@@ -61,6 +67,12 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic
         except (OSError, ValueError):  # no descriptor of its own, as under a test runner
             pass
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, cut to what can be written without waiting."""
+        line = super().format(record)
+        data = line.encode("utf-8", "replace")
+        return line if len(data) < select.PIPE_BUF else data[: select.PIPE_BUF - 1].decode("utf-8", "ignore")
 
 
 def start_logging(

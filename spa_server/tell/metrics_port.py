@@ -105,9 +105,10 @@ class MetricsPort:
             return _response("405 Method Not Allowed", b"", "Allow: GET, HEAD\r\n")
         if request[1].split(b"?")[0] not in (b"/metrics", b"/"):
             return _response("404 Not Found", b"")
-        now_s = time.monotonic()
-        if self._last is None or now_s - self._last[0] >= FRESH_S:
-            self._last = (now_s, self._page())
+        if self._last is None or time.monotonic() - self._last[0] >= FRESH_S:
+            page = self._page()
+            # Its age counts from now: a page that took long would be old at once, and each caller make another.
+            self._last = (time.monotonic(), page)
         return _response("200 OK", self._last[1], with_body=request[0] == b"GET")
 
     def _hang_up(self, caller: _Caller) -> None:

@@ -81,7 +81,7 @@ def test_the_firewall_process_has_one_capability(site: Site) -> None:
 def test_the_network_process_holds_its_own_sockets_and_its_state_and_nothing_else(site: Site) -> None:
     port = site.server.knock_port
     names = ("state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm", "audit.jsonl", "audit.jsonl.lock")
-    files = {str(site.server.state / name) for name in names}
+    files = {str(site.server.state / name) for name in names} | {str(site.server.folder / "run" / "newest-use")}
     held = descriptors(site.server.network_pid)
     own = [
         "anon_inode:[eventpoll]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import struct
 import time
 from pathlib import Path
 
@@ -67,12 +68,30 @@ def test_what_gets_through_the_gate_a_second_time_is_refused_by_the_record(site:
     with sqlite3.connect(site.server.state / "state.sqlite3") as state:
         state.execute("CREATE TABLE kept AS SELECT * FROM used")
         state.execute("DELETE FROM used")
+    # Or a state that does not know its newest use would be fenced.
+    (site.server.folder / "run" / "newest-use").write_bytes(struct.pack("=4q", -1, 0, 0, 0))
     site.server.start()
     with sqlite3.connect(site.server.state / "state.sqlite3") as state:
         state.execute("INSERT INTO used SELECT * FROM kept")
     state.close()
     assert site.hear(datagram) is Refusal.ALREADY_USED
     assert site.watch.new() == 1
+
+
+def test_a_copy_of_the_state_put_back_within_the_boot_opens_nothing_again(site: Site) -> None:
+    path = site.server.state / "state.sqlite3"
+    assert site.hear(site.keys.knock("web")) == "granted"
+    site.server.stop()
+    copy = path.read_bytes()
+    site.server.start()
+    datagram = site.keys.knock("web")
+    assert site.hear(datagram) == "granted"
+    site.server.stop()
+    take_back_leases(site.lab.server)
+    path.write_bytes(copy)
+    site.server.start()
+    assert site.is_dropped_at_the_gate(datagram)
+    assert open_leases(site.lab.server) == 0
 
 
 def forget_the_boot(state: Path) -> None:

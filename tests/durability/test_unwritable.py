@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spa_protocol.refusal import Refusal
+from spa_server.privilege import acting_as_owner_of
+from spa_server.remember.fence import mark_new
+from spa_server.remember.store import open_store
 from tests.durability.conftest import Site
 from tests.durability.grants import GrantWatch
 from tests.durability.leases import open_leases
@@ -44,8 +47,11 @@ def site_on(lab: Lab, folder: Path) -> Iterator[Site]:
     with small_disk(folder / "disk"):
         server = RunningServer(lab, folder, WEB)
         state = folder / "disk" / "state"
-        # `init` made it beside the configuration; moved while nothing runs.
+        # `init` made one beside the configuration; a copy of that would be fenced like any copy.
         _command("cp", "-a", str(server.state), str(state))
+        (state / "state.sqlite3").unlink()
+        with acting_as_owner_of(state), open_store(state, create=True) as store:
+            mark_new(store)
         text = server.config.read_text().replace(str(server.state), str(state))
         server.config.write_text(text)
         server.state = state

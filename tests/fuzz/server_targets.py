@@ -7,7 +7,8 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from spa_server.config import ConfigError, load, template
+from spa_server.config import ConfigError, load
+from spa_server.config_template import template
 from spa_server.enforce import requests
 from spa_server.enforce.requests import Arm, Disarm, Malformed, Open, Status, Wanted
 from spa_server.tell.control import parse_request

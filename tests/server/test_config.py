@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spa_server.addresses import LoopbackPort
-from spa_server.config import ConfigError, ServerConfig, load, template
+from spa_server.config import ConfigError, ServerConfig, load
+from spa_server.config_template import template
 from spa_server.service import ForwardTarget, OnExpiry, PortRange, SourcePolicy
 
 TEMPLATE = template(["vpn.example.org"])

@@ -16,4 +16,4 @@ def server(tmp_path: Path) -> Iterator[ListeningServer]:
     folder.mkdir(mode=0o700)
     made = ListeningServer(folder, START)
     yield made
-    made.store.close()
+    made.close()

@@ -70,7 +70,7 @@ class Perimeter(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.forced.close()
         logging.disable(logging.NOTSET)
-        self.server.store.close()
+        self.server.close()
         shutil.rmtree(self.folder)
 
     # The clock.
@@ -156,7 +156,7 @@ class Perimeter(RuleBasedStateMachine):
         self.boots += 1
         self.now = type(self.now)(self.now.wall_ms + down_ms, 20_000 + self.boots)
         self.start_boot_ms = self.now.boot_ms
-        self.server.store.close()
+        self.server.close()
         if power_cut:
             self.forced.cut_power()
         self.server.start(self.now, f"boot-{self.boots}")

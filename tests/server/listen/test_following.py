@@ -49,7 +49,7 @@ def test_tags_that_are_gone_are_armed_again_but_those_of_used_slots(server: List
     server.membership.keep_time(START)
     assert server.firewall.armed == still
     assert server.gate_admits(knock, START) is None
-    server.store.close()
+    server.close()
 
 
 def test_what_could_not_be_armed_is_armed_at_the_next_turn(server: ListeningServer) -> None:

@@ -73,7 +73,7 @@ def test_a_slot_used_before_a_restart_meets_silence_at_the_gate(tmp_path: Path) 
     server.restart(START)
     assert heard(server, alice, datagram) == "silence"
     assert heard(server, alice, alice.knock(T_MS, 1, "web")) == "granted"
-    server.store.close()
+    server.close()
 
 
 def test_another_datagram_under_the_same_tag_is_refused_too(server: ListeningServer, alice: Keyring) -> None:

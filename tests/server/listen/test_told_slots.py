@@ -16,7 +16,7 @@ from tests.server.listen.world import START, TOLD_SLOTS, Keyring, ListeningServe
 def server(tmp_path: Path) -> Iterator[ListeningServer]:
     made = ListeningServer(tmp_path, START)
     yield made
-    made.store.close()
+    made.close()
 
 
 @pytest.fixture

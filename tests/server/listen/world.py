@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path as FilePath
@@ -35,6 +36,7 @@ from spa_server.remember.registry import Registry
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store, open_store
 from spa_server.remember.used import UsedSlots
+from spa_server.remember.witness import Witness
 from spa_server.service import PortRange, Service
 from spa_server.tell.audit import NotWritten
 from spa_server.tell.events import Event
@@ -215,6 +217,7 @@ class ListeningServer:
         it the record alone must refuse them.
         """
         self.folder = folder
+        self._witness = folder / "newest-use"
         self.boot_id = "boot-1"
         self.records = FirstRecords()
         self.firewall = RecordingFirewall()
@@ -227,8 +230,9 @@ class ListeningServer:
 
     def _build(self, now: Instant) -> None:
         self.registry = Registry(self.store)
-        fenced_at = enter_boot(self.store, self.boot_id, now.boot_ms)
-        used = UsedSlots(self.store)
+        self.witness = witness = Witness.open(self._witness)
+        fenced_at = enter_boot(self.store, witness, self.boot_id, now.boot_ms)
+        self.used = used = UsedSlots(self.store, witness)
         used_at_gate: UsedInWindow = used.of_window if self._gate_knows_used else lambda window: ()
         self.ring = RefusalRing(self.store)
         self.account = Account(self.ring, self.records)
@@ -256,16 +260,35 @@ class ListeningServer:
 
     def restart(self, now: Instant, boot_id: str | None = None) -> None:
         """The process ends and starts; another `boot_id` makes it the first start of another boot."""
-        self.store.close()
+        self.close()
         self.start(now, boot_id)
+
+    def close(self) -> None:
+        """The process ends."""
+        self.store.close()
+        self.witness.close()
 
     def start(self, now: Instant, boot_id: str | None = None) -> None:
         """Open the state again, whatever has become of it meanwhile."""
         self.boot_id = boot_id or self.boot_id
         if boot_id is not None:
             self.firewall.armed.clear()
+            self._witness.unlink(missing_ok=True)
         self.store = open_store(self.folder, busy_ms=10)
         self._build(now)
+
+    def forget_witness(self) -> None:
+        """As the end of a boot does."""
+        self._witness.unlink()
+
+    @staticmethod
+    @contextmanager
+    def new_state(folder: FilePath) -> Iterator[Registry]:
+        """A state on which no server has run yet."""
+        folder.mkdir(mode=0o700)
+        with open_store(folder, create=True) as store:
+            mark_new(store)
+            yield Registry(store)
 
     def add(self, label: str, roles: tuple[str, ...] = ("admin",), now: Instant = START, key: str = "") -> Keyring:
         """A device put into the registry."""

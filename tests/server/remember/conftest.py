@@ -12,6 +12,7 @@ import pytest
 
 from spa_server.remember.registry import Registry
 from spa_server.remember.store import Store, open_store
+from spa_server.remember.witness import Witness
 
 NOBODY = 65534
 
@@ -30,6 +31,13 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "state"
     made.mkdir(mode=0o700)
     return made
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Iterator[Witness]:
+    made = Witness.open(tmp_path / "newest-use")
+    yield made
+    made.close()
 
 
 @pytest.fixture

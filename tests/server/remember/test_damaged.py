@@ -29,7 +29,9 @@ def test_nothing_is_used_while_the_file_is_gone_and_all_goes_on_when_it_is_back(
         with pytest.raises(NotRecorded, match="deleted or moved away"):
             used.use(1, 10, 1)
         folder.with_name("elsewhere").rename(folder)
-        assert used.use(1, 10, 1) is Use.FIRST
+        used.settle()
+        assert used.use(1, 10, 1) is Use.AGAIN, "what was refused once stays refused"
+        assert used.use(1, 10, 2) is Use.FIRST
 
 
 def test_nothing_is_used_when_another_file_stands_in_its_place(folder: Path) -> None:

@@ -7,12 +7,14 @@ import json
 import os
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spa_server.tell import event_types
 from spa_server.tell.audit import AuditTrail, NotWritten
+from spa_server.tell.events import Actor
 from tests.durability.test_unwritable import fill, small_disk
 from tests.server.tell.told import TIME_MS, files, granted, granting, numbers, records
 
@@ -279,3 +281,11 @@ def test_what_is_no_plain_file_of_its_own_is_not_written_to(path: Path, trap: st
     with pytest.raises(NotWritten):
         trail_at(path).append(granting("x"))
     assert victim.read_text() == "precious\n"
+
+
+def test_nothing_that_was_typed_makes_a_record_too_long_to_go_on_from(path: Path) -> None:
+    long = "x" * 100_000
+    actor = Actor(0, "root", long)
+    event = replace(granted(), device=long, user=long, reason=long, about=long, session=long, message=long, actor=actor)
+    assert trail_at(path).append(event) == 1
+    assert trail_at(path).append(granted()) == 2, "another process goes on from there"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -59,3 +60,18 @@ def test_every_type_has_a_name_and_an_id_of_its_own() -> None:
         assert kind.message_id[12] == "4", "a random one, as `journalctl --new-id128` makes it"
         assert kind.means
         assert kind.kind in ("event", "alert", "state")
+
+
+def test_a_long_line_holds_nobody_up_either() -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb"), os.fdopen(write_end, "w") as stream:
+        handler = StandardError(stream)
+
+        def tell() -> None:
+            for _ in range(20):
+                handler.emit(logging.makeLogRecord({"msg": "a long line " * 2_000}))
+
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        telling.join(60)
+        assert not telling.is_alive(), "it waits for a reader"

@@ -200,3 +200,35 @@ def test_a_loopback_port_is_bound_to_loopback_alone(address: str) -> None:
 
 def test_without_a_place_there_is_no_port() -> None:
     assert bind_metrics(None) is None
+
+
+def test_a_page_that_took_long_is_not_made_again_for_each_who_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a few callers could keep the server from its work for as long as the firewall process does not answer."""
+    monkeypatch.setattr(metrics_port, "FRESH_S", 20.0)
+    monkeypatch.setattr(metrics_port, "PATIENCE_S", 600.0)
+    clock = Clock()
+    monkeypatch.setattr(metrics_port, "time", clock)
+    made: list[bytes] = []
+
+    def slow() -> bytes:
+        clock.now_s += 30
+        made.append(b"spa_up 1\n")
+        return made[-1]
+
+    port = Port(tmp_path / "metrics", slow)
+    try:
+        assert [port.ask(GET).endswith(b"spa_up 1\n") for _ in range(3)] == [True] * 3
+    finally:
+        port.close()
+    assert len(made) == 1
+
+
+class Clock:
+    """Stands where the time module does."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
