@@ -9,7 +9,7 @@ import spa_server
 from spa_server.tell.event_types import TYPES
 
 SOURCES = sorted(Path(spa_server.__file__).parent.rglob("*.py"))
-NAMED = re.compile(r'extra=\{"event": "([^"]*)"\}')
+NAMED = re.compile(r'\{"event": "([^"]*)"\}')
 TABLE = Path(spa_server.__file__).parent.parent / "docs" / "observability.md"
 
 
