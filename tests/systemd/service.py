@@ -126,10 +126,10 @@ class Service:
 class Knocker:
     """Knocks by hand on a socket of its own: it reads no file and starts no process, so the service alone is timed."""
 
-    BETWEEN_S = 0.1
     _used: ClassVar[Counter[tuple[Path, int]]] = Counter()
 
-    def __init__(self, laptop: Laptop, server: Host, version: int = 4) -> None:
+    def __init__(self, laptop: Laptop, server: Host, version: int = 4, *, between_s: float = 0.1) -> None:
+        self._between_s = between_s
         self._laptop, self._keys = laptop, laptop.keys()
         to = server.address(version)
         self._to = (str(to), KNOCK_PORT)
@@ -141,16 +141,16 @@ class Knocker:
     def __exit__(self, *exc: object) -> None:
         self._socket.close()
 
-    def knock_until_granted(self, lease_s: int = 30) -> Between:
+    def knock_until_granted(self, lease_s: int = 30, patience_s: float = PATIENCE_S) -> Between:
         """Knock until one is granted: between the departure of that knock and the arrival of its answer."""
-        end_s = time.monotonic() + PATIENCE_S
+        end_s = time.monotonic() + patience_s
         # Knocks that come while nobody reads wait in the socket, and are all answered when somebody does again.
         sent: list[tuple[bytes, float]] = []
         while time.monotonic() < end_s:
             sent.append(self._send(lease_s))
             if granted := self._granted(sent):
                 return granted
-        raise AssertionError(f"no knock was granted within {PATIENCE_S:g} s")
+        raise AssertionError(f"no knock was granted within {patience_s:g} s")
 
     def _send(self, lease_s: int) -> tuple[bytes, float]:
         """Send one; it, and when it left."""
@@ -161,7 +161,7 @@ class Knocker:
 
     def _granted(self, sent: list[tuple[bytes, float]]) -> Between | None:
         """The first grant among the answers that come before it is time for the next knock."""
-        end_s = time.monotonic() + self.BETWEEN_S
+        end_s = time.monotonic() + self._between_s
         while (left_s := end_s - time.monotonic()) > 0:
             self._socket.settimeout(left_s)
             try:
