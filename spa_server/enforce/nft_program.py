@@ -114,7 +114,7 @@ def run_to_end(argv: Sequence[str], text: str | None, limit_s: float) -> tuple[i
     # A fixed program, no shell; the text is of our own making.
     with (
         lending_net_admin(),
-        subprocess.Popen(  # noqa: S603
+        subprocess.Popen(  # noqa: S603 - as said above
             argv, stdin=pipe if text else None, stdout=pipe, stderr=pipe, text=True, errors="replace"
         ) as running,
     ):

@@ -52,11 +52,11 @@ add rule inet {table} services tcp dport {knock_port} fib daddr type local ct st
 
 GATE = """\
 add rule inet {table} knock udp dport {knock_port} udp length {knock_length} @th,64,64 @tags delete @tags {{ @th,64,64 }} counter name knock_admitted accept
-"""  # noqa: E501
+"""  # noqa: E501 - rules are not broken over lines
 
 GATE_SHUT = """\
 add rule inet {table} knock udp dport {knock_port} fib daddr type {{ local, broadcast, multicast }} counter name knock_dropped drop
-"""  # noqa: E501
+"""  # noqa: E501 - rules are not broken over lines
 
 SERVICE_TEMPLATE = """
 add chain inet {table} {chain}
@@ -71,7 +71,7 @@ LEASED6 = "ip6 saddr . ip6 daddr . meta l4proto . th dport @leases6"
 KEEP = """\
 add rule inet {table} {chain} tcp flags & (syn | ack) == syn counter name {chain}-dropped drop
 add rule inet {table} {chain} ct label 127 ct state established ct direction original counter name {chain}-admitted accept
-"""  # noqa: E501
+"""  # noqa: E501 - rules are not broken over lines
 """Sessions may outlive their lease: but only flows that a lease admitted bear the label, and no new connection may take
 over the tracked entry of an old one with the same ports, which to connection tracking is still established."""
 
