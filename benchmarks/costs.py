@@ -20,6 +20,7 @@ from spa_protocol.answer import Answer, seal_answer
 from spa_protocol.keys import KEY_SIZE, Channel, derive, public_key
 from spa_protocol.knock import Knock, seal_knock
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
+from spa_protocol.signature import SeedSigner, VerifyingKey
 from spa_server.decide.decision import DeviceStanding, decide
 from spa_server.decide.decision import Path as Way
 from spa_server.enforce.client import FirewallClient
@@ -48,7 +49,9 @@ def measure(server: Host, rounds: int) -> list[Series]:
     gate_secret, seed, server_seed = (os.urandom(KEY_SIZE) for _ in range(3))
     keys, identity, public = derive(gate_secret, Channel.DEVICE), public_key(server_seed), public_key(seed)
     knock = Knock(TIME_MS, ("web",))
-    datagram = seal_knock(knock, keys=keys, seed=seed, server_identity=identity, slot=0, nonce=os.urandom(NONCE_SIZE))
+    datagram = seal_knock(
+        knock, keys=keys, signer=SeedSigner(seed), server_identity=identity, slot=0, nonce=os.urandom(NONCE_SIZE)
+    )
     opened = _opened(datagram, keys.request_seal)
     standing = DeviceStanding(LABEL, frozenset({"admin"}), enabled=True, key_retired=False)
     answer = Answer(refusal=None, time_ms=TIME_MS, seen=source, seen_port=40_000, slots=16, about=LABEL)
@@ -66,7 +69,9 @@ def measure(server: Host, rounds: int) -> list[Series]:
     way = Way(source, destination)
     series = [
         _timed("open the seal", rounds, lambda _: unseal(datagram, keys.request_seal)),
-        _timed("verify the signature", rounds, lambda _: opened.is_signed_by(public, Domain.KNOCK, identity)),
+        _timed(
+            "verify the signature", rounds, lambda _: opened.is_signed_by(VerifyingKey(public), Domain.KNOCK, identity)
+        ),
         _timed("parse and decide", rounds, lambda _: decide(Knock.parse(opened.body), way, standing, (WEB,))),
     ]
     with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder, open_store(Path(folder), create=True) as store:

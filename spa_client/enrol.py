@@ -38,6 +38,7 @@ from spa_protocol.keys import (
 from spa_protocol.names import is_label
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE
+from spa_protocol.signature import SeedSigner, Signer
 from spa_protocol.tag import CLOCK_SLOTS, TagKind
 from spa_protocol.text import BadText
 
@@ -70,8 +71,8 @@ def join(
         raise Refused(_expired(invite, now_ms), Refusal.INVITE_EXPIRED)
     # The gate secret needs no word of the server's, so a bad invite is found out before anything is sent.
     perimeter = _perimeter(name, invite, begun, answers)
-    enroller = _Enroller(invite, begun.seed, begun.exchange_secret, begun.slots, perimeter.label)
-    targets = resolve(invite.hosts, invite.knock_port)
+    enroller = _Enroller(invite, SeedSigner(begun.seed), begun.exchange_secret, begun.slots, perimeter.label)
+    targets = resolve(invite.hosts, invite.knock_ports[0])
     pace = Pace.within(timeout_s)
     try:
         replies = ask(targets, enroller, pace, clock)
@@ -134,10 +135,10 @@ def _perimeter(name: str, invite: Invite, begun: Joining, answers: bool) -> Peri
     return Perimeter(
         name=name,
         hosts=invite.hosts,
-        knock_port=invite.knock_port,
+        knock_ports=invite.knock_ports,
         server_identity=invite.server_identity,
         label=own_label(),
-        seed=begun.seed,
+        signer=SeedSigner(begun.seed),
         gate_secret=gate_secret,
         answers=answers,
     )
@@ -148,7 +149,7 @@ class _Enroller:
     """Makes the enrolments of one join: the same keys each time, under a new tag, nonce and time."""
 
     invite: Invite
-    seed: bytes = field(repr=False)
+    signer: Signer = field(repr=False)
     exchange_secret: bytes = field(repr=False)
     slots: SlotBook
     label: str
@@ -167,10 +168,11 @@ class _Enroller:
             self._clock_slot = slot = (self._clock_slot + 1) % CLOCK_SLOTS
         else:
             slot = self.slots.claim(now_ms)
+        key = self.signer.key
         return seal_enrolment(
-            Enrolment(now_ms, public_key(self.seed), exchange_public(self.exchange_secret), self.label),
+            Enrolment(now_ms, key.public, exchange_public(self.exchange_secret), self.label, key.application),
             keys=self.keys,
-            seed=self.seed,
+            signer=self.signer,
             server_identity=self.invite.server_identity,
             slot=slot,
             nonce=os.urandom(NONCE_SIZE),
@@ -201,8 +203,8 @@ def _granted(replies: tuple[Reply, ...], begun: Joining, invite: Invite, answers
     if answers:
         places = " and ".join(str(reply.target.address) for reply in replies)
         raise NoAnswer(
-            f"no answer from {places} udp/{invite.knock_port}: the invite is used up or gone, the server is down, or"
-            " UDP is blocked; run the same join again, and with --no-answer if the server never answers",
+            f"no answer from {places} udp/{invite.knock_ports[0]}: the invite is used up or gone, the server is down,"
+            " or UDP is blocked; run the same join again, and with --no-answer if the server never answers",
             tuple(reply.target.address for reply in replies),
         )
     return None

@@ -171,7 +171,7 @@ class _Knocker:
         return seal_knock(
             Knock(now_ms, self.request.services, self.request.lease_s, self.named[local]),
             keys=self.keys,
-            seed=self.perimeter.seed,
+            signer=self.perimeter.signer,
             server_identity=self.perimeter.server_identity,
             slot=slot,
             nonce=os.urandom(NONCE_SIZE),

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from spa_protocol.answer import AnsweredService
-from spa_protocol.keys import public_key
+from spa_protocol.signature import Signer
 from spa_protocol.tag import MIN_SLOTS
 from spa_protocol.text import TextKind, encode
 
@@ -47,17 +47,18 @@ class KnownService:
 class Perimeter:
     """What the device knows of one server.
 
-    `hosts`: names or addresses. `server_identity`: the server's Ed25519 public key. `label`: what the server calls this
-    device. `seed` and `gate_secret`: the device's secrets. `source`: SEEN, LOCAL or an address. `answers`: whether the
-    server answers knocks. `slots`: how many knocks a minute it takes, as it last said. `services`: those it told of.
+    `hosts`: names or addresses. `knock_ports`: UDP ports, the usual one first. `server_identity`: the server's Ed25519
+    public key. `label`: what the server calls this device. `signer` and `gate_secret`: the device's secrets. `source`:
+    SEEN, LOCAL or an address. `answers`: whether the server answers knocks. `slots`: how many knocks a minute it takes,
+    as it last said. `services`: those it told of.
     """
 
     name: str
     hosts: tuple[str, ...]
-    knock_port: int
+    knock_ports: tuple[int, ...]
     server_identity: bytes
     label: str
-    seed: bytes = field(repr=False)
+    signer: Signer = field(repr=False)
     gate_secret: bytes = field(repr=False)
     source: str = SEEN
     answers: bool = True
@@ -65,9 +66,14 @@ class Perimeter:
     services: tuple[KnownService, ...] = ()
 
     @property
+    def knock_port(self) -> int:
+        """The UDP port that is tried first."""
+        return self.knock_ports[0]
+
+    @property
     def device_text(self) -> str:
         """The device's public identity as text."""
-        return encode(TextKind.DEVICE, public_key(self.seed))
+        return encode(TextKind.DEVICE, self.signer.key.to_bytes())
 
     @property
     def server_text(self) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 from spa_client.errors import BadConfiguration
 from spa_client.perimeter import LOCAL, SEEN, USUAL_SLOTS, KnownService, Perimeter
-from spa_protocol.invite import MAX_HOSTS, is_host
 from spa_protocol.names import is_label, is_service_name
+from spa_protocol.place import MAX_HOSTS, MAX_KNOCK_PORTS, is_host
+from spa_protocol.signature import Signer
 from spa_protocol.tag import MAX_SLOTS
 from spa_protocol.text import BadText, TextKind, decode_key
 
@@ -29,7 +30,7 @@ def perimeter_text(perimeter: Perimeter) -> str:
 
     lines = [
         f"hosts = {json.dumps(list(perimeter.hosts))}",
-        f"knock_port = {perimeter.knock_port}",
+        f"knock_ports = {json.dumps(list(perimeter.knock_ports))}",
         f"server_identity = {json.dumps(perimeter.server_text)}",
         f"label = {json.dumps(perimeter.label)}",
         f"source = {json.dumps(perimeter.source)}",
@@ -48,7 +49,7 @@ def perimeter_text(perimeter: Perimeter) -> str:
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def parse_perimeter(text: str, path: Path, name: str, seed: bytes, gate_secret: bytes) -> Perimeter:
+def parse_perimeter(text: str, path: Path, name: str, signer: Signer, gate_secret: bytes) -> Perimeter:
     """The perimeter in a file's text; raises BadConfiguration that names the key at fault."""
     import tomllib
 
@@ -70,16 +71,24 @@ def parse_perimeter(text: str, path: Path, name: str, seed: bytes, gate_secret: 
     return Perimeter(
         name=name,
         hosts=tuple(hosts),
-        knock_port=reader.port("knock_port", least=1),
+        knock_ports=_knock_ports(reader),
         server_identity=identity,
         label=label,
-        seed=seed,
+        signer=signer,
         gate_secret=gate_secret,
         source=_source(reader),
         answers=reader.value("answers", bool, True),
         slots=_slots(reader),
         services=_services(reader),
     )
+
+
+def _knock_ports(reader: _Reader) -> tuple[int, ...]:
+    ports = reader.value("knock_ports", list)
+    whole = all(type(port) is int and 0 < port < 1 << 16 for port in ports)
+    if not whole or not 1 <= len(ports) <= MAX_KNOCK_PORTS or len(set(ports)) != len(ports):
+        raise reader.wrong("knock_ports", f"a list of one to {MAX_KNOCK_PORTS} ports from 1 to 65535")
+    return tuple(ports)
 
 
 def _source(reader: _Reader) -> str:
@@ -127,11 +136,11 @@ class _Reader:
             raise self.wrong(key, f"a {kind.__name__}")
         return value
 
-    def port(self, key: str, *, least: int = 0) -> int:
-        """A port number."""
-        port = self.value(key, int, None if least else 0)
-        if not least <= port <= 65535:
-            raise self.wrong(key, f"a port from {least} to 65535")
+    def port(self, key: str) -> int:
+        """A port number; 0 where there is none."""
+        port = self.value(key, int, 0)
+        if not 0 <= port <= 65535:
+            raise self.wrong(key, "a port from 0 to 65535")
         return int(port)
 
     def wrong(self, key: str, wanted: str) -> BadConfiguration:

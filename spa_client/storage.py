@@ -21,6 +21,7 @@ from spa_client.memory import Memory
 from spa_client.perimeter import USUAL_SLOTS, Perimeter, is_perimeter_name
 from spa_client.perimeter_file import parse_perimeter, perimeter_text
 from spa_client.secret_file import make_folder, read_file, read_secret, sync_folder, write_file
+from spa_protocol.signature import SeedSigner
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 
 FOLDER_VARIABLE = "SPA_CLIENT_FOLDER"
@@ -67,7 +68,7 @@ class Store:
         text = read_file(folder / PERIMETER_FILE)
         seed = _read_key(TextKind.SECRET_KEY, folder / KEY_FILE)
         gate_secret = _read_key(TextKind.GATE_SECRET, folder / SECRET_FILE)
-        return parse_perimeter(text, folder / PERIMETER_FILE, name, seed, gate_secret)
+        return parse_perimeter(text, folder / PERIMETER_FILE, name, SeedSigner(seed), gate_secret)
 
     def path(self, name: str) -> Path:
         """The folder of a joined perimeter; raises BadConfiguration when there is none."""

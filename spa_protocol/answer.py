@@ -10,7 +10,8 @@ from spa_protocol.knock import MAX_SERVICES
 from spa_protocol.names import is_service_name
 from spa_protocol.refusal import GRANTED, Refusal
 from spa_protocol.seal import Domain, answer_tag, seal, unseal
-from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
+from spa_protocol.signature import SeedSigner, VerifyingKey
+from spa_protocol.tag import FEWEST_SLOTS, MAX_SLOTS
 
 MAX_ABOUT = 63
 
@@ -35,8 +36,9 @@ class Answer:
     """What the server says.
 
     `refusal`: None where granted. `time_ms`: the server's clock, UTC. `seen` and `seen_port`: where the request came
-    from. `slots`: how many knock slots a minute the server arms for a device. `about`: what a refusal concerns, or the
-    device's label. `services`: those granted; after an enrolment, those that the device may open.
+    from. `slots`: how many knock slots a minute the server arms for a device, or for all delegates of one. `about`:
+    what a refusal concerns, or the device's label. `services`: those granted; after an enrolment, those that the device
+    may open.
     """
 
     refusal: Refusal | None
@@ -51,8 +53,8 @@ class Answer:
         """The 400-byte body; raises ValueError for what the protocol cannot say."""
         if len(self.services) > MAX_SERVICES or len(self.about) > MAX_ABOUT:
             raise ValueError(f"an answer has room for {MAX_SERVICES} services and {MAX_ABOUT} characters")
-        if not MIN_SLOTS <= self.slots <= MAX_SLOTS:
-            raise ValueError(f"a server arms {MIN_SLOTS} to {MAX_SLOTS} slots, not {self.slots}")
+        if not FEWEST_SLOTS <= self.slots <= MAX_SLOTS:
+            raise ValueError(f"a server arms {FEWEST_SLOTS} to {MAX_SLOTS} slots, not {self.slots}")
         if not self.about.isprintable() or not all(is_service_name(service.name) for service in self.services):
             raise ValueError("an answer says printable characters and the names of services only")
         writer = BodyWriter(MessageType.ANSWER)
@@ -81,7 +83,7 @@ class Answer:
             raise MalformedBody("outcome")
         time_ms, seen, seen_port = reader.number(8), reader.address(), reader.number(2)
         slots, about, count = reader.number(1), reader.text(), reader.number(1)
-        if not MIN_SLOTS <= slots <= MAX_SLOTS:
+        if not FEWEST_SLOTS <= slots <= MAX_SLOTS:
             raise MalformedBody("slots")
         if seen is None or len(about) > MAX_ABOUT or not about.isprintable() or count > MAX_SERVICES:
             raise MalformedBody("answer")
@@ -110,7 +112,7 @@ def seal_answer(
     """The datagram that answers the request with that head (its tag and nonce). `nonce`: 24 random bytes."""
     return seal(
         seal_key=keys.answer_seal,
-        seed=server_seed,
+        signer=SeedSigner(server_seed),
         domain=Domain.ANSWER,
         server_identity=server_identity,
         tag=answer_tag(keys, request_head),
@@ -125,9 +127,9 @@ def open_answer(datagram: bytes, *, keys: ChannelKeys, server_identity: bytes, r
     opened = unseal(datagram, keys.answer_seal, request_head)
     if opened is None or opened.tag != answer_tag(keys, request_head):
         return None
-    if not opened.is_signed_by(server_identity, Domain.ANSWER, server_identity):
+    if not opened.is_signed_by(VerifyingKey(server_identity), Domain.ANSWER, server_identity):
         return None
     try:
-        return Answer.parse(opened.body)
+        return Answer.parse(opened.message)
     except MalformedBody:
         return None

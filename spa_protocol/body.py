@@ -1,8 +1,11 @@
 """Fields of a body, written and read in one strict way (docs/protocol.md, section 4.2).
 
 Numbers are unsigned and big-endian; a text is a length byte and that many ASCII bytes; an address is a family byte
-(0 none, 4, 6) and 16 bytes, an IPv4 address in the first 4. All that is left of the 400 bytes is zero. Reading what was
-written gives the same values, and no other bytes give them.
+(0 none, 4, 6) and 16 bytes, an IPv4 address in the first 4. Fields end before the last 5 bytes, and all that is left of
+the 400 is zero. Reading what was written gives the same values, and no other bytes give them.
+
+The third byte, the signature kind, is the envelope's: it is written as that of a plain key, and whoever seals puts in
+what the signer's key is (`seal`).
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
 from spa_protocol.seal import BODY_SIZE
+from spa_protocol.signature import PROOF_SIZE, SignatureKind
 
 VERSION = 1
-SIGNATURE_ED25519 = 1
+_ROOM = BODY_SIZE - PROOF_SIZE
+_KIND = SignatureKind.ED25519.value
 
 Address = IPv4Address | IPv6Address
 
@@ -35,11 +40,11 @@ def body_head(body: bytes) -> tuple[int, int, int]:
     return body[0], body[1], body[2]
 
 
-class BodyWriter:
-    """Collects fields and pads them to the one size."""
+class FieldWriter:
+    """Collects fields."""
 
-    def __init__(self, message: MessageType) -> None:
-        self._bytes = bytearray((VERSION, message.value, SIGNATURE_ED25519))
+    def __init__(self, head: bytes = b"") -> None:
+        self._bytes = bytearray(head)
 
     def number(self, value: int, size: int) -> None:
         """An unsigned number of `size` bytes; raises ValueError where it does not fit."""
@@ -64,28 +69,38 @@ class BodyWriter:
         self.number(value.version if value else 0, 1)
         self._bytes += (value.packed if value else b"").ljust(16, b"\0")
 
+    def written(self) -> bytes:
+        """All that was written."""
+        return bytes(self._bytes)
+
+
+class BodyWriter(FieldWriter):
+    """Collects a body's fields and pads them to the one size."""
+
+    def __init__(self, message: MessageType) -> None:
+        super().__init__(bytes((VERSION, message.value, _KIND)))
+
     def finish(self) -> bytes:
         """The padded body; raises ValueError when the fields do not fit."""
-        if len(self._bytes) > BODY_SIZE:
-            raise ValueError(f"the fields take {len(self._bytes)} bytes of {BODY_SIZE}")
+        if len(self._bytes) > _ROOM:
+            raise ValueError(f"the fields take {len(self._bytes)} bytes of {_ROOM}")
         return bytes(self._bytes).ljust(BODY_SIZE, b"\0")
 
 
-class BodyReader:
-    """Reads fields in order; every rule broken raises MalformedBody."""
+class FieldReader:
+    """Reads fields in order, up to `end`; every rule broken raises MalformedBody."""
 
-    def __init__(self, body: bytes, message: MessageType) -> None:
-        if len(body) != BODY_SIZE or body_head(body) != (VERSION, message.value, SIGNATURE_ED25519):
-            raise MalformedBody("head")
-        self._body = body
-        self._at = 3
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        self._data = data
+        self._at = at
+        self._end = end
 
     def raw(self, size: int) -> bytes:
         """The next `size` bytes."""
         end = self._at + size
-        if end > BODY_SIZE:
+        if end > self._end:
             raise MalformedBody("a field runs past the end")
-        value = self._body[self._at : end]
+        value = self._data[self._at : end]
         self._at = end
         return value
 
@@ -114,7 +129,20 @@ class BodyReader:
             return None
         raise MalformedBody("address")
 
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.raw(self._end - self._at)
+
+
+class BodyReader(FieldReader):
+    """Reads a body's fields."""
+
+    def __init__(self, body: bytes, message: MessageType) -> None:
+        if len(body) != BODY_SIZE or body_head(body) != (VERSION, message.value, _KIND):
+            raise MalformedBody("head")
+        super().__init__(body, 3, _ROOM)
+
     def finish(self) -> None:
         """Check that only zeros are left."""
-        if any(self._body[self._at :]):
+        if any(self._data[self._at :]):
             raise MalformedBody("padding that is not zero")

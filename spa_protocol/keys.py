@@ -25,6 +25,7 @@ class Channel(Enum):
 
     DEVICE = b"device "
     INVITE = b"invite "
+    DELEGATE = b"delegate "
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def keyed_hash(key: bytes, data: bytes) -> bytes:
 
 
 def derive(gate_secret: bytes, channel: Channel) -> ChannelKeys:
-    """The keys of one gate secret (a device's) or one invite secret.
+    """The keys of one gate secret (a device's, its delegates') or one invite secret.
 
     Raises ValueError when the secret is not 32 bytes.
     """

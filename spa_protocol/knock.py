@@ -1,17 +1,28 @@
-"""The knock: the request to open services for one source, for seconds (docs/protocol.md, section 5)."""
+"""The knock: the request to open services for one source, for seconds, or to close them (docs/protocol.md, 5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from spa_protocol.body import Address, BodyReader, BodyWriter, MalformedBody, MessageType
+from spa_protocol.delegation import MAX_DELEGATED, Certificate
 from spa_protocol.keys import ChannelKeys
 from spa_protocol.names import is_service_name
-from spa_protocol.seal import Domain, seal
+from spa_protocol.seal import Domain, of_kind, seal
+from spa_protocol.signature import Signer
 from spa_protocol.tag import TagKind, TagPosition, compute_tag
 
 MAX_SERVICES = 8
 """Most services that one knock names, and most that one answer lists."""
+
+
+class Action(Enum):
+    """What a knock asks for: its fourth byte."""
+
+    OPEN = 0
+    CLOSE = 1
+    """Give back what this device has open for that source: close the door after me."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,41 +30,64 @@ class Knock:
     """What a device asks for.
 
     `time_ms`: the device's clock, UTC. `lease_s`: seconds wanted, 0 for each service's default. `source`: the one
-    address to open, or None for the one the datagram comes from. `services`: names, none for all that are allowed.
+    address to open, or None for the one the datagram comes from. `services`: names, none for all that are allowed, or
+    open. `certificate`: what a delegate may have, and by whose leave; None where the device itself knocks.
     """
 
     time_ms: int
     services: tuple[str, ...] = ()
     lease_s: int = 0
     source: Address | None = None
+    action: Action = Action.OPEN
+    certificate: Certificate | None = None
 
     def body(self) -> bytes:
         """The 400-byte body; raises ValueError for what the protocol cannot say."""
-        _check_services(self.services)
+        _check_services(self.services, self.certificate)
+        _check_action(self.action, self.lease_s)
         writer = BodyWriter(MessageType.KNOCK)
-        writer.number(0, 1)
+        writer.number(self.action.value, 1)
         writer.number(self.time_ms, 8)
         writer.number(self.lease_s, 4)
         writer.address(self.source)
         writer.number(len(self.services), 1)
         for name in self.services:
             writer.text(name)
+        if self.certificate is not None:
+            writer.number(1, 1)
+            self.certificate.write(writer)
         return writer.finish()
 
     @classmethod
     def parse(cls, body: bytes) -> Knock:
         """The knock in a body; raises MalformedBody."""
         reader = BodyReader(body, MessageType.KNOCK)
-        if reader.number(1) != 0:
-            raise MalformedBody("unknown flags")
+        action = _ACTIONS.get(reader.number(1))
+        if action is None:
+            raise MalformedBody("unknown action")
         time_ms, lease_s, source = reader.number(8), reader.number(4), reader.address()
         services = tuple(reader.text() for _ in range(reader.number(1)))
+        delegated = reader.number(1)
+        if delegated > 1:
+            raise MalformedBody("more than one certificate")
+        certificate = Certificate.read(reader) if delegated else None
         reader.finish()
-        _check_services(services)
-        return cls(time_ms, services, lease_s, source)
+        _check_services(services, certificate)
+        _check_action(action, lease_s)
+        return cls(time_ms, services, lease_s, source, action, certificate)
 
 
-def _check_services(services: tuple[str, ...]) -> None:
+_ACTIONS = {action.value: action for action in Action}
+
+
+def _check_action(action: Action, lease_s: int) -> None:
+    if action is Action.CLOSE and lease_s:
+        raise MalformedBody("seconds wanted of what is to be closed")
+
+
+def _check_services(services: tuple[str, ...], certificate: Certificate | None) -> None:
+    if certificate is not None and len(services) > MAX_DELEGATED:
+        raise MalformedBody(f"more than {MAX_DELEGATED} services for a delegate")
     if len(services) > MAX_SERVICES:
         raise MalformedBody(f"more than {MAX_SERVICES} services")
     if len(set(services)) != len(services):
@@ -67,7 +101,7 @@ def seal_knock(
     knock: Knock,
     *,
     keys: ChannelKeys,
-    seed: bytes,
+    signer: Signer,
     server_identity: bytes,
     slot: int,
     nonce: bytes,
@@ -75,15 +109,15 @@ def seal_knock(
 ) -> bytes:
     """The datagram of a knock, under the tag of its own time's window and the given slot.
 
-    `nonce`: 24 random bytes. Raises ValueError.
+    `nonce`: 24 random bytes. Raises ValueError, and what the signer raises.
     """
     tag = compute_tag(keys, TagPosition(kind, kind.window(knock.time_ms), slot))
     return seal(
         seal_key=keys.request_seal,
-        seed=seed,
+        signer=signer,
         domain=Domain.KNOCK,
         server_identity=server_identity,
         tag=tag,
         nonce=nonce,
-        body=knock.body(),
+        body=of_kind(knock.body(), signer.key.kind),
     )

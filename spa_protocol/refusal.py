@@ -42,6 +42,10 @@ class Refusal(Enum):
     INVITE_EXPIRED = 22, "the invite has expired; ask for a new one"
     ENROLMENT_REFUSED = 23, "the server could not enrol this device: {about}"
     SERVICE_FAMILY = 24, "service {about} has no address of this IP family; knock over the other one"
+    DELEGATION_EXPIRED = 25, "the delegation has expired, or has not begun; ask the one who gave it for a new one"
+    DELEGATION_REVOKED = 26, "the delegation was revoked; ask the one who gave it"
+    DELEGATION_TOO_LONG = 27, "the delegation runs for longer than the server allows ({about}); ask for a shorter one"
+    SERVICE_NOT_DELEGATED = 28, "the delegation does not include service {about}"
 
     def __init__(self, code: int, template: str) -> None:
         self.code = code

@@ -6,6 +6,9 @@ Theory of operation. Every message is a 400-byte body, padded with zeros. The si
 server's identity, the tag, the nonce, the context and the whole body; the seal has the tag and the context as
 additional data. The context is empty in a request and is the request's tag and nonce in an answer, so that an answer
 belongs to one request. It must not know what a body says.
+
+Which kind of key has signed stands in the third byte of the body. A security key's flags and counter, which its
+signature covers by itself, stand in the last 5, and are signed as zeros there.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from enum import Enum
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
-from spa_protocol.keys import SIGNATURE_SIZE, ChannelKeys, keyed_hash, sign, verify
+from spa_protocol.keys import SIGNATURE_SIZE, ChannelKeys, keyed_hash
+from spa_protocol.signature import PROOF_SIZE, Signature, SignatureKind, Signer, VerifyingKey
 from spa_protocol.tag import TAG_SIZE
 
 NONCE_SIZE = 24
 BODY_SIZE = 400
 DATAGRAM_SIZE = TAG_SIZE + NONCE_SIZE + BODY_SIZE + SIGNATURE_SIZE + 16
 HEAD_SIZE = TAG_SIZE + NONCE_SIZE
+_KIND_AT = 2
 
 
 class Domain(Enum):
@@ -40,7 +45,7 @@ class Opened:
     tag: bytes
     nonce: bytes
     body: bytes
-    signature: bytes
+    signature: Signature
     context: bytes
 
     @property
@@ -48,10 +53,17 @@ class Opened:
         """Tag and nonce: what an answer to this message carries as its context."""
         return self.tag + self.nonce
 
-    def is_signed_by(self, public: bytes, domain: Domain, server_identity: bytes) -> bool:
-        """Whether the holder of the public key signed exactly this message to or from exactly this server."""
+    @property
+    def message(self) -> bytes:
+        """The body as its message reads it: whoever signed, the signature kind is that of a plain key."""
+        return of_kind(self.body, SignatureKind.ED25519)
+
+    def is_signed_by(self, key: VerifyingKey, domain: Domain, server_identity: bytes) -> bool:
+        """Whether the holder of the key signed exactly this message to or from exactly this server."""
+        if self.body[_KIND_AT] != key.kind.value:
+            return False
         message = signed_bytes(domain, server_identity, self.tag, self.nonce, self.context, self.body)
-        return verify(public, message, self.signature)
+        return key.verify(message, self.signature)
 
 
 def signed_bytes(
@@ -64,7 +76,7 @@ def signed_bytes(
 def seal(
     *,
     seal_key: bytes,
-    seed: bytes,
+    signer: Signer,
     domain: Domain,
     server_identity: bytes,
     tag: bytes,
@@ -74,12 +86,15 @@ def seal(
 ) -> bytes:
     """Sign and seal a body into one datagram of DATAGRAM_SIZE bytes.
 
-    `nonce` is 24 random bytes, new for every call. Raises ValueError when a part has a wrong length.
+    `nonce` is 24 random bytes, new for every call. Raises ValueError when a part has a wrong length, and what the
+    signer raises.
     """
     if len(tag) != TAG_SIZE or len(nonce) != NONCE_SIZE or len(body) != BODY_SIZE:
         raise ValueError(f"tag, nonce and body have {TAG_SIZE}, {NONCE_SIZE} and {BODY_SIZE} bytes")
-    signature = sign(seed, signed_bytes(domain, server_identity, tag, nonce, context, body))
-    sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(body + signature, tag + context, nonce, seal_key)
+    signature = signer.sign(signed_bytes(domain, server_identity, tag, nonce, context, body))
+    if signer.key.kind is SignatureKind.SK_ED25519:
+        body = body[:-PROOF_SIZE] + signature.proof
+    sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(body + signature.value, tag + context, nonce, seal_key)
     return tag + nonce + sealed
 
 
@@ -94,7 +109,16 @@ def unseal(datagram: bytes, seal_key: bytes, context: bytes = b"") -> Opened | N
         )
     except CryptoError:
         return None
-    return Opened(tag, nonce, plain[:BODY_SIZE], plain[BODY_SIZE:], context)
+    body, value = plain[:BODY_SIZE], plain[BODY_SIZE:]
+    if body[_KIND_AT] != SignatureKind.SK_ED25519.value:
+        return Opened(tag, nonce, body, Signature(value), context)
+    signature = Signature.of(value, body[-PROOF_SIZE:])
+    return Opened(tag, nonce, body[:-PROOF_SIZE] + bytes(PROOF_SIZE), signature, context)
+
+
+def of_kind(body: bytes, kind: SignatureKind) -> bytes:
+    """The body with that signature kind: what a signer with a key of that kind signs."""
+    return body[:_KIND_AT] + bytes([kind.value]) + body[_KIND_AT + 1 :]
 
 
 def answer_tag(keys: ChannelKeys, request_head: bytes) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from spa_protocol.signature import VerifyingKey
+
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _VALUES = {character: value for value, character in enumerate(_CHARSET)}
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
@@ -25,6 +27,7 @@ class TextKind(Enum):
     INVITE = "spa-invite", False
     SECRET_KEY = "spa-secret-key", True
     GATE_SECRET = "spa-gate-secret", True
+    DELEGATION = "spa-delegation", True
 
     def __init__(self, prefix: str, secret: bool) -> None:
         self.prefix = prefix
@@ -74,6 +77,16 @@ def decode_key(kind: TextKind, text: str) -> bytes:
     if len(data) != 32:
         raise BadText(f"a {kind.prefix} text holds 32 bytes, this one {len(data)}")
     return data
+
+
+def decode_verifying_key(text: str) -> VerifyingKey:
+    """The public key of a device's text; raises BadText."""
+    try:
+        return VerifyingKey.from_bytes(decode(TextKind.DEVICE, text.strip()))
+    except BadText:
+        raise
+    except ValueError as error:
+        raise BadText(f"a {TextKind.DEVICE.prefix} text holds a public key: {error}") from None
 
 
 def _expand(prefix: str) -> list[int]:

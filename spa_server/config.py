@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from spa_protocol.invite import MAX_HOSTS
+from spa_protocol.place import MAX_HOSTS
 from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
 from spa_server.service import Address, Service

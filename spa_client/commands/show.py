@@ -28,7 +28,7 @@ def command(name: str | None, as_json: bool) -> None:
     rows = [
         ("perimeter", perimeter.name),
         ("hosts", ", ".join(perimeter.hosts)),
-        ("knock port", f"udp/{perimeter.knock_port}"),
+        ("knock ports", ", ".join(f"udp/{port}" for port in perimeter.knock_ports)),
         ("this device", perimeter.label),
         ("its identity", perimeter.device_text),
         ("server identity", perimeter.server_text),
@@ -54,7 +54,7 @@ def as_json_text(perimeter: Perimeter) -> str:
         {
             "name": perimeter.name,
             "hosts": list(perimeter.hosts),
-            "knock_port": perimeter.knock_port,
+            "knock_ports": list(perimeter.knock_ports),
             "label": perimeter.label,
             "device_identity": perimeter.device_text,
             "server_identity": perimeter.server_text,

@@ -75,7 +75,7 @@ def invite(
                 identity.public,
                 exchange_key,
                 made_s + expires,
-                config.knock_port,
+                (config.knock_port,),
                 addresses or config.addresses,
             )
             registry.add_invite(label, user, roles, secret, exchange_key, made_s, made_s + expires, overlap)
@@ -114,9 +114,9 @@ def _who(registry: Registry, label: str, user: str | None, roles: tuple[str, ...
 
 
 def _text(
-    secret: bytes, identity: bytes, exchange_key: bytes, expires_s: int, port: int, hosts: tuple[str, ...]
+    secret: bytes, identity: bytes, exchange_key: bytes, expires_s: int, ports: tuple[int, ...], hosts: tuple[str, ...]
 ) -> str:
     try:
-        return invite_text.Invite(secret, identity, exchange_public(exchange_key), expires_s, port, hosts).text()
+        return invite_text.Invite(secret, identity, exchange_public(exchange_key), expires_s, ports, hosts).text()
     except ValueError as error:
         raise Stop(Exit.USAGE, f"{error}; see --address") from error

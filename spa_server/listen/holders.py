@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spa_protocol.keys import Channel, ChannelKeys, derive
+from spa_protocol.signature import VerifyingKey
 from spa_server.decide.decision import DeviceStanding
 from spa_server.listen.gate import HolderId
 from spa_server.remember.registry import Credential, Device, Invite, Registry
@@ -23,6 +24,7 @@ class DeviceHolder:
 
     device: Device
     credential: Credential
+    key: VerifyingKey
     keys: ChannelKeys
 
     def standing(self, now_s: int) -> DeviceStanding:
@@ -76,7 +78,8 @@ def read_holders(registry: Registry, now_s: int, previous: Holders) -> Holders:
         holder_id = HolderId(Channel.DEVICE, credential.id)
         known = previous.get(holder_id)
         keys = known.keys if known else derive(credential.gate_secret, Channel.DEVICE)
-        holders[holder_id] = DeviceHolder(device, credential, keys)
+        key = VerifyingKey.from_bytes(credential.public_key)
+        holders[holder_id] = DeviceHolder(device, credential, key, keys)
     for invite in registry.invites(now_s):
         holder_id = HolderId(Channel.INVITE, invite.id)
         known = previous.get(holder_id)

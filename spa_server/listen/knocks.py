@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from spa_protocol.body import SIGNATURE_ED25519, VERSION, MalformedBody, MessageType, body_head
+from spa_protocol.body import VERSION, MalformedBody, MessageType, body_head
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.keys import Channel
 from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
+from spa_protocol.signature import SignatureKind
 from spa_protocol.tag import TAG_SIZE, TagKind, TagPosition
 from spa_server.decide.decision import Grant, Refused, allowed_services, decide, freshness
 from spa_server.enforce.client import FirewallError
@@ -39,6 +40,8 @@ from spa_server.service import Service
 from spa_server.tell.audit import NotWritten
 
 log = logging.getLogger("spa.knock")
+
+_KINDS = {kind.value for kind in SignatureKind}
 
 
 class GrantFailed(Exception):
@@ -138,11 +141,11 @@ class KnockHandler:
     def _judge_knock(self, arrival: Arrival, holder: DeviceHolder, armed: ArmedTag, opened: Opened) -> Verdict | None:
         if not self._is_expected(arrival, holder, opened, MessageType.KNOCK):
             return None
-        if not opened.is_signed_by(holder.credential.public_key, Domain.KNOCK, self._identity.public):
+        if not opened.is_signed_by(holder.key, Domain.KNOCK, self._identity.public):
             self._refuse(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
             return None
         try:
-            knock = Knock.parse(opened.body)
+            knock = Knock.parse(opened.message)
         except MalformedBody as error:
             return self._refuse(arrival, holder, Refused(Refusal.MALFORMED, str(error)))
         untimely = self._untimely(knock.time_ms, armed.position, arrival.at)
@@ -165,11 +168,11 @@ class KnockHandler:
         if not self._is_expected(arrival, holder, opened, MessageType.ENROLMENT):
             return None
         try:
-            enrolment = Enrolment.parse(opened.body)
+            enrolment = Enrolment.parse(opened.message)
         except MalformedBody as error:
             self._refuse(arrival, holder, Refused(Refusal.MALFORMED, str(error)))
             return None
-        if not opened.is_signed_by(enrolment.device_key, Domain.ENROLMENT, self._identity.public):
+        if not opened.is_signed_by(enrolment.key, Domain.ENROLMENT, self._identity.public):
             self._refuse(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
             return None
         untimely = self._untimely(enrolment.time_ms, armed.position, arrival.at)
@@ -192,7 +195,8 @@ class KnockHandler:
         self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, message: MessageType
     ) -> bool:
         head = body_head(opened.body)
-        if head == (VERSION, message.value, SIGNATURE_ED25519):
+        kinds = {holder.key.kind.value} if isinstance(holder, DeviceHolder) else _KINDS
+        if head[:2] == (VERSION, message.value) and head[2] in kinds:
             return True
         about = "version {}, type {}, signature kind {}".format(*head)
         self._refuse(arrival, holder, Refused(Refusal.UNKNOWN_VERSION, about))

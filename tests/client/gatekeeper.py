@@ -25,6 +25,7 @@ from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, 
 from spa_protocol.knock import Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, unseal
+from spa_protocol.signature import VerifyingKey
 from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, MIN_SLOTS, TagKind, TagPosition, compute_tag
 
 SKEW_MS = 60_000
@@ -126,7 +127,7 @@ class Gatekeeper:
             server_identity=self.identity,
             exchange=exchange_public(exchange_secret),
             expires_s=int(time.time()) + expires_in_s,
-            knock_port=self.port,
+            knock_ports=(self.port,),
             hosts=hosts or self.hosts,
         )
         self.invites.append(KnownInvite(invite, exchange_secret))
@@ -208,11 +209,11 @@ class Gatekeeper:
     ) -> bytes | None:
         opened = unseal(datagram, keys.request_seal)
         assert opened is not None
-        if not opened.is_signed_by(device.public, Domain.KNOCK, self.identity):
+        if not opened.is_signed_by(VerifyingKey(device.public), Domain.KNOCK, self.identity):
             self.badly_signed += 1
             return None
         assert body_head(opened.body)[1] == MessageType.KNOCK.value
-        knock = Knock.parse(opened.body)
+        knock = Knock.parse(opened.message)
         self.requests.append(Seen(knock, kind, source, time.monotonic()))
         behaviour = self.behaviour
         refusal = self._clock_refusal(knock.time_ms, kind) or behaviour.refuse
@@ -229,8 +230,8 @@ class Gatekeeper:
     ) -> bytes | None:
         opened = unseal(datagram, keys.request_seal)
         assert opened is not None
-        enrolment = Enrolment.parse(opened.body)
-        assert opened.is_signed_by(enrolment.device_key, Domain.ENROLMENT, self.identity)
+        enrolment = Enrolment.parse(opened.message)
+        assert opened.is_signed_by(enrolment.key, Domain.ENROLMENT, self.identity)
         self.requests.append(Seen(enrolment, kind, source, time.monotonic()))
         refusal = self._clock_refusal(enrolment.time_ms, kind)
         if refusal is None and known.used_by not in (b"", enrolment.device_key):

@@ -14,8 +14,8 @@ from spa_client.exchange import wall_ms
 from spa_client.knocking import Request, knock_perimeter
 from spa_client.storage import Store
 from spa_protocol.enrolment import Enrolment
-from spa_protocol.keys import public_key
 from spa_protocol.names import is_label
+from spa_protocol.signature import SeedSigner
 from tests.client.gatekeeper import Gatekeeper
 from tests.stalls import promptly, wait_until
 
@@ -28,7 +28,7 @@ def test_both_sides_hold_the_same_secrets_afterwards(server: Gatekeeper, store: 
     perimeter = join(server.invite().text(), store=store, name="office")
     assert len(server.devices) == 1
     assert perimeter.gate_secret == server.devices[0].gate_secret
-    assert public_key(perimeter.seed) == server.devices[0].public
+    assert perimeter.signer.key.public == server.devices[0].public
     assert perimeter.label == "alice-laptop"
     assert [(service.name, service.tcp_port) for service in perimeter.services] == [("web", 8443)]
     assert store.load("office") == perimeter
@@ -175,7 +175,7 @@ def test_a_name_that_is_taken_can_be_replaced(server: Gatekeeper, store: Store) 
     first = join(server.invite().text(), store=store, name="office")
     second = join(server.invite().text(), store=store, name="office", replace_old=True)
     assert store.load("office") == second
-    assert second.seed != first.seed
+    assert second.signer.key != first.signer.key
     assert store.names() == ("office",)
     assert not list(store.folder.glob(".replaced-*"))
 
@@ -258,7 +258,9 @@ def test_a_damaged_join_under_way_is_named(server: Gatekeeper, store: Store) -> 
 
 def test_the_secrets_do_not_show_in_a_repr(server: Gatekeeper, store: Store) -> None:
     perimeter = join(server.invite().text(), store=store, name="office")
-    for secret in (perimeter.seed, perimeter.gate_secret):
+    assert isinstance(perimeter.signer, SeedSigner)
+    for secret in (perimeter.signer.seed, perimeter.gate_secret):
+        assert repr(secret)[2:-1] not in repr(perimeter.signer)
         assert repr(secret)[2:-1] not in repr(perimeter)
         assert secret.hex() not in repr(perimeter)
 

@@ -261,7 +261,7 @@ def test_silence_ends_in_time_and_costs_few_datagrams(server: Gatekeeper, office
 def test_a_closed_port_of_the_server_is_only_silence(office: Perimeter, store: Store) -> None:
     # The ICMP errors that loopback sends back could be anybody's.
     with pytest.raises(NoAnswer):
-        knock(replace(office, knock_port=9), store, Request(timeout_s=0.3))
+        knock(replace(office, knock_ports=(9,)), store, Request(timeout_s=0.3))
 
 
 def test_a_clock_answer_alone_is_not_taken_for_a_grant(server: Gatekeeper, office: Perimeter, store: Store) -> None:

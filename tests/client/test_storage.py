@@ -17,6 +17,7 @@ from spa_client.errors import BadConfiguration, NotPermitted, SpaError
 from spa_client.perimeter import KnownService, Perimeter
 from spa_client.secret_file import write_file
 from spa_client.storage import FOLDER_VARIABLE, Store
+from spa_protocol.signature import SeedSigner
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
 NOBODY = 65534
@@ -56,14 +57,17 @@ def as_nobody(action: Callable[[], object]) -> str:
     return said
 
 
+SIGNER = SeedSigner(bytes(32))
+
+
 def made(store: Store, name: str = "office") -> Perimeter:
     """A perimeter stored without any server."""
-    perimeter = Perimeter(name, ("office.example.com", "2001:db8::1"), 62201, bytes(32), "laptop", bytes(32), bytes(32))
+    perimeter = Perimeter(name, ("office.example.com", "2001:db8::1"), (62201,), bytes(32), "laptop", SIGNER, bytes(32))
     folder = store.joining_folder(name)
     folder.mkdir(mode=0o700)
     from spa_protocol.text import TextKind, encode
 
-    write_file(folder / "device.key", encode(TextKind.SECRET_KEY, perimeter.seed))
+    write_file(folder / "device.key", encode(TextKind.SECRET_KEY, SIGNER.seed))
     store.adopt(folder, perimeter)
     return perimeter
 
@@ -167,10 +171,14 @@ def test_a_missing_file_is_named(name: str, store: Store) -> None:
         ("hosts", '["a b"]'),
         ("hosts", "[1]"),
         ("hosts", '["a", "b", "c", "d", "e"]'),
-        ("knock_port", "0"),
-        ("knock_port", "65536"),
-        ("knock_port", '"62201"'),
-        ("knock_port", "true"),
+        ("knock_ports", "[]"),
+        ("knock_ports", "[0]"),
+        ("knock_ports", "[65536]"),
+        ("knock_ports", "62201"),
+        ("knock_ports", '["62201"]'),
+        ("knock_ports", "[true]"),
+        ("knock_ports", "[443, 443]"),
+        ("knock_ports", "[1, 2, 3, 4, 5]"),
         ("server_identity", '"spa-server1qqqq"'),
         ("label", '"a b"'),
         ("source", '"anybody"'),

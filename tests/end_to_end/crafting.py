@@ -16,6 +16,7 @@ from spa_protocol.body import Address
 from spa_protocol.keys import Channel, ChannelKeys, derive
 from spa_protocol.knock import Knock
 from spa_protocol.seal import HEAD_SIZE, NONCE_SIZE, Domain, seal
+from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind, TagPosition, compute_tag
 
 
@@ -67,7 +68,7 @@ class Keys:
         slot = self.slots.claim(time_ms) if slot is None else slot
         return seal(
             seal_key=self.channel.request_seal,
-            seed=seed or self.perimeter.seed,
+            signer=SeedSigner(seed) if seed else self.perimeter.signer,
             domain=domain,
             server_identity=server_identity or self.perimeter.server_identity,
             tag=self.tag(time_ms, slot, kind),

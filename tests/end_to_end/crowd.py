@@ -12,6 +12,7 @@ from itertools import islice, product
 from spa_client.perimeter import Perimeter
 from spa_client.slots import SlotBook
 from spa_protocol.keys import public_key
+from spa_protocol.signature import SeedSigner
 from spa_server.privilege import acting_as_owner_of
 from spa_server.remember.identity import read_identity
 from spa_server.remember.registry import Registry
@@ -54,7 +55,10 @@ def enrol_crowd(server: RunningServer, count: int, prefix: str = "device") -> li
         control.ask(server.control_socket, "refresh")
     hosts = (str(server.host.ipv4), str(server.host.ipv6))
     return [
-        Keys(Perimeter("office", hosts, server.knock_port, identity, label, seed, gate_secret), SlotBook(None))
+        Keys(
+            Perimeter("office", hosts, (server.knock_port,), identity, label, SeedSigner(seed), gate_secret),
+            SlotBook(None),
+        )
         for label, seed, gate_secret in made
     ]
 

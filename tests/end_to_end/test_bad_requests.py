@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from spa_protocol.enrolment import Enrolment
-from spa_protocol.keys import public_key
 from spa_protocol.knock import Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import BODY_SIZE, Domain
@@ -230,7 +229,7 @@ def test_an_enrolment_by_a_known_device_enrols_nobody(
     server: RunningServer, places: Iterator[Place], module_lab: Lab
 ) -> None:
     keys, at, slot = next(places)
-    enrolment = Enrolment(at, public_key(keys.perimeter.seed), os.urandom(32), "mallory").body()
+    enrolment = Enrolment(at, keys.perimeter.signer.key.public, os.urandom(32), "mallory").body()
     datagram = keys.sealed(enrolment, time_ms=at, slot=slot, domain=Domain.ENROLMENT)
     devices = len(server.json("device", "list"))
     results = send_all(server, module_lab.clients["alice"], [datagram], module_lab.server.ipv4)

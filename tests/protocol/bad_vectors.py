@@ -12,6 +12,7 @@ from spa_protocol.body import BodyWriter, MessageType
 from spa_protocol.keys import exchange_public, sign
 from spa_protocol.knock import Knock
 from spa_protocol.seal import HEAD_SIZE, Domain, answer_tag, seal, unseal
+from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind, TagPosition, compute_tag
 from spa_protocol.text import TextKind, encode
 from tests.protocol import world
@@ -85,7 +86,7 @@ def _sealed_knock(
     window = TagKind.KNOCK.window(world.TIME_MS) + windows_later
     return seal(
         seal_key=seal_key,
-        seed=seed,
+        signer=SeedSigner(seed),
         domain=domain,
         server_identity=identity,
         tag=compute_tag(world.DEVICE_KEYS, TagPosition(TagKind.KNOCK, window, 0)),
@@ -99,8 +100,8 @@ def _with_order_added(datagram: bytes) -> bytes:
     opened = unseal(datagram, key)
     if opened is None:
         raise AssertionError("it is genuine")
-    scalar = int.from_bytes(opened.signature[32:], "little") + ORDER
-    plain = opened.body + opened.signature[:32] + scalar.to_bytes(32, "little")
+    scalar = int.from_bytes(opened.signature.value[32:], "little") + ORDER
+    plain = opened.body + opened.signature.value[:32] + scalar.to_bytes(32, "little")
     sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, opened.tag, opened.nonce, key)
     return opened.head + sealed
 
@@ -108,7 +109,7 @@ def _with_order_added(datagram: bytes) -> bytes:
 def _answer_to(head: bytes, seed: bytes = world.SERVER_SEED) -> bytes:
     return seal(
         seal_key=world.DEVICE_KEYS.answer_seal,
-        seed=seed,
+        signer=SeedSigner(seed),
         domain=Domain.ANSWER,
         server_identity=world.SERVER_IDENTITY,
         tag=answer_tag(world.DEVICE_KEYS, head),
@@ -140,7 +141,7 @@ def _addresses(body: bytes, at: int) -> Iterator[tuple[str, bytes]]:
 def _knock_bodies() -> Iterator[tuple[str, bytes]]:
     body = Knock(world.TIME_MS, ("web",)).body()
     yield from _heads(body)
-    yield "flags 1", _put(body, 3, 1)
+    yield "action 2", _put(body, 3, 2)
     yield from _addresses(body, FAMILY_AT["knock"])
     yield "no source, yet an address", _put(body, FAMILY_AT["knock"], 0, 192, 0, 2, 7)
     yield "padding that is not zero, right after the fields", _put(body, 38, 1)
@@ -199,7 +200,7 @@ def _answer_bodies() -> Iterator[tuple[str, bytes]]:
     body = world.answer().body()
     bare = Answer(None, world.TIME_MS, world.answer().seen, 40_000, 16).body()
     yield from _heads(body)
-    for at, field, values in ((3, "outcome", (25, 255)), (31, "slots", (0, 15, 65, 255))):
+    for at, field, values in ((3, "outcome", (29, 255)), (31, "slots", (0, 65, 255))):
         yield from ((f"{field} {value}", _put(body, at, value)) for value in values)
     yield from _addresses(body, FAMILY_AT["answer"])
     yield "no address seen", _put(body, FAMILY_AT["answer"], *[0] * 17)

@@ -20,6 +20,7 @@ from spa_protocol.keys import ChannelKeys, agreed_gate_secret, exchange_public
 from spa_protocol.knock import Knock
 from spa_protocol.refusal import GRANTED, Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, answer_tag, seal, signed_bytes, unseal
+from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import CLOCK_SLOTS, MAX_SLOTS, TagKind, TagPosition, compute_tag
 from spa_protocol.text import TextKind, encode
 from tests.protocol import bad_vectors, world
@@ -64,7 +65,7 @@ INVITES = {
     "IPv4 address": world.invite("192.0.2.1"),
     "IPv6 address": world.invite("2001:db8::1"),
     "four hosts": world.invite("gate.example.org", "_gate.example.net", "192.0.2.1", "2001:db8::1"),
-    "extreme numbers": replace(world.invite("a"), expires_s=2**64 - 1, knock_port=1),
+    "extreme numbers": replace(world.invite("a"), expires_s=2**64 - 1, knock_ports=(1,)),
 }
 
 
@@ -133,7 +134,7 @@ def _datagram(domain: Domain, seed: bytes, seal_key: bytes, tag: bytes, body: by
     nonce = world.nonce(f"{domain.name} {tag.hex()} {body.hex()}")
     datagram = seal(
         seal_key=seal_key,
-        seed=seed,
+        signer=SeedSigner(seed),
         domain=domain,
         server_identity=world.SERVER_IDENTITY,
         tag=tag,
@@ -149,7 +150,7 @@ def _datagram(domain: Domain, seed: bytes, seal_key: bytes, tag: bytes, body: by
         "nonce": nonce.hex(),
         "body": body.hex(),
         "signed": signed_bytes(domain, world.SERVER_IDENTITY, tag, nonce, context, body).hex(),
-        "signature": opened.signature.hex(),
+        "signature": opened.signature.value.hex(),
         "additional_data": (tag + context).hex(),
         "ciphertext": datagram[HEAD_SIZE:].hex(),
         "datagram": datagram.hex(),
@@ -259,7 +260,7 @@ def _invite(name: str, invite: Invite) -> Entry:
         "server_identity": invite.server_identity.hex(),
         "exchange": invite.exchange.hex(),
         "expires_s": invite.expires_s,
-        "knock_port": invite.knock_port,
+        "knock_ports": list(invite.knock_ports),
         "hosts": list(invite.hosts),
         "text": text,
         "also": text.upper(),

@@ -153,20 +153,23 @@ class Enrolment(NamedTuple):
     device_key: bytes
     exchange: bytes
     label: str
+    application: str = ""
 
 
 def build_enrolment(enrolment: Enrolment) -> bytes:
     """The body of an enrolment."""
     numbers = struct.pack(">BQ", 0, enrolment.time_ms)
-    return write_body(2, numbers + enrolment.device_key + enrolment.exchange + write_text(enrolment.label))
+    texts = write_text(enrolment.label) + write_text(enrolment.application)
+    return write_body(2, numbers + enrolment.device_key + enrolment.exchange + texts)
 
 
 def parse_enrolment(body: bytes) -> Enrolment:
     """The enrolment in a body."""
     fields = Fields(body, 2)
     require(fields.number(1) == 0, "flags")
-    enrolment = Enrolment(fields.number(8), fields.take(32), fields.take(32), fields.text())
+    enrolment = Enrolment(fields.number(8), fields.take(32), fields.take(32), fields.text(), fields.text())
     require(re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,62}", enrolment.label), "label")
+    require(re.fullmatch("(ssh:[\x20-\x7e]{0,60})?", enrolment.application), "application")
     fields.end()
     return enrolment
 
@@ -229,9 +232,9 @@ def parse_answer(body: bytes) -> Answer:
     """The answer in a body."""
     fields = Fields(body, 3)
     outcome, time_ms, seen, port = fields.number(1), fields.number(8), fields.address(), fields.number(2)
-    require(outcome <= 24, "outcome")
+    require(outcome <= 28, "outcome")
     slots, about, count = fields.number(1), fields.text(), fields.number(1)
-    require(16 <= slots <= 64, "slots")
+    require(1 <= slots <= 64, "slots")
     require(re.fullmatch("[\x20-\x7e]{0,63}", about) and count <= 8, "about or count")
     services = tuple(_service(fields) for _ in range(count))
     fields.end()

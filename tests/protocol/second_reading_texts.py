@@ -11,7 +11,7 @@ from tests.protocol.second_reading_body import Refused, require
 
 ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 GENERATOR = [0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3]
-SECRET = ("spa-secret-key", "spa-gate-secret")
+SECRET = ("spa-secret-key", "spa-gate-secret", "spa-delegation")
 
 
 def _checksum(prefix: str, values: list[int]) -> int:
@@ -56,15 +56,16 @@ class Invite(NamedTuple):
     server_identity: bytes
     exchange: bytes
     expires_s: int
-    knock_port: int
+    knock_ports: tuple[int, ...]
     hosts: tuple[str, ...]
 
 
 def build_invite(invite: Invite) -> str:
     """The text of an invite."""
     hosts = b"".join(bytes([len(host)]) + host.encode() for host in invite.hosts)
-    numbers = struct.pack(">QHB", invite.expires_s, invite.knock_port, len(invite.hosts))
-    return write_text("spa-invite", b"\1" + b"".join(invite[:3]) + numbers + hosts)
+    numbers = struct.pack(">QHB", invite.expires_s, invite.knock_ports[0], len(invite.hosts))
+    further = b"".join(port.to_bytes(2, "big") for port in invite.knock_ports[1:])
+    return write_text("spa-invite", b"\1" + b"".join(invite[:3]) + numbers + hosts + further)
 
 
 def parse_invite(text: str) -> Invite:
@@ -77,9 +78,12 @@ def parse_invite(text: str) -> Invite:
         require(rest and len(rest) > rest[0], "host past the end")
         hosts.append(rest[1 : 1 + rest[0]])
         rest = rest[1 + rest[0] :]
-    require(not rest and port and 1 <= count <= 4 and all(map(_is_host, hosts)), "hosts or port")
+    require(1 <= count <= 4 and all(map(_is_host, hosts)), "hosts")
+    require(len(rest) in (0, 2, 4, 6), "further ports")
+    ports = (port, *(int.from_bytes(rest[at : at + 2], "big") for at in range(0, len(rest), 2)))
+    require(all(ports) and len(set(ports)) == len(ports), "ports")
     names = tuple(host.decode("ascii") for host in hosts)
-    return Invite(data[1:33], data[33:65], data[65:97], expires_s, port, names)
+    return Invite(data[1:33], data[33:65], data[65:97], expires_s, ports, names)
 
 
 def _is_host(host: bytes) -> bool:

@@ -12,7 +12,7 @@ from spa_protocol.invite import Invite
 from spa_protocol.keys import KEY_SIZE
 from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
-from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
+from spa_protocol.tag import FEWEST_SLOTS, MAX_SLOTS
 
 
 def _number(bits: int) -> st.SearchStrategy[int]:
@@ -44,7 +44,7 @@ answers = st.builds(
     times_ms,
     addresses | unspecified,
     ports,
-    st.integers(MIN_SLOTS, MAX_SLOTS),
+    st.integers(FEWEST_SLOTS, MAX_SLOTS),
     abouts,
     st.lists(st.builds(AnsweredService, services, _number(32), ports, ports, st.booleans()), max_size=MAX_SERVICES).map(
         tuple
@@ -62,6 +62,6 @@ invites = st.builds(
     keys,
     keys,
     _number(64),
-    st.integers(1, 65_535),
+    st.lists(st.integers(1, 65_535), min_size=1, max_size=4, unique=True).map(tuple),
     st.lists(hosts, min_size=1, max_size=4).map(tuple),
 )

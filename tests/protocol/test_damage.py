@@ -13,6 +13,7 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.keys import KEY_SIZE
 from spa_protocol.knock import Knock
 from spa_protocol.seal import DATAGRAM_SIZE, HEAD_SIZE, Domain, unseal
+from spa_protocol.signature import VerifyingKey
 from tests.protocol import world
 
 Read = Callable[[bytes], "Knock | Enrolment | Answer | None"]
@@ -23,7 +24,7 @@ REQUEST_HEAD = world.knock_datagram()[:HEAD_SIZE]
 def read_knock(datagram: bytes, server_identity: bytes = world.SERVER_IDENTITY) -> Knock | None:
     """As a server reads what has a live tag; None for what is refused."""
     opened = unseal(datagram, world.DEVICE_KEYS.request_seal)
-    if opened is None or not opened.is_signed_by(world.DEVICE_KEY, Domain.KNOCK, server_identity):
+    if opened is None or not opened.is_signed_by(VerifyingKey(world.DEVICE_KEY), Domain.KNOCK, server_identity):
         return None
     return Knock.parse(opened.body)
 
@@ -37,7 +38,7 @@ def read_enrolment(datagram: bytes, server_identity: bytes = world.SERVER_IDENTI
         enrolment = Enrolment.parse(opened.body)
     except MalformedBody:
         return None
-    return enrolment if opened.is_signed_by(enrolment.device_key, Domain.ENROLMENT, server_identity) else None
+    return enrolment if opened.is_signed_by(enrolment.key, Domain.ENROLMENT, server_identity) else None
 
 
 def read_answer(datagram: bytes, server_identity: bytes = world.SERVER_IDENTITY) -> Answer | None:

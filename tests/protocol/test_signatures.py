@@ -11,6 +11,7 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.keys import agreed_gate_secret, exchange_public, sign, verify
 from spa_protocol.knock import Knock
 from spa_protocol.seal import HEAD_SIZE, Domain, Opened, seal, unseal
+from spa_protocol.signature import SeedSigner, Signature, VerifyingKey
 from tests.protocol import second_reading as second
 from tests.protocol import world
 
@@ -62,9 +63,9 @@ def test_adding_the_group_order_to_a_signature_makes_it_invalid() -> None:
 def test_a_datagram_whose_signature_had_the_group_order_added_is_refused() -> None:
     opened = unseal(world.knock_datagram(), world.DEVICE_KEYS.request_seal)
     assert opened is not None
-    assert opened.is_signed_by(world.DEVICE_KEY, Domain.KNOCK, world.SERVER_IDENTITY)
-    changed = replace(opened, signature=plus_order(opened.signature))
-    assert not changed.is_signed_by(world.DEVICE_KEY, Domain.KNOCK, world.SERVER_IDENTITY)
+    assert opened.is_signed_by(VerifyingKey(world.DEVICE_KEY), Domain.KNOCK, world.SERVER_IDENTITY)
+    changed = replace(opened, signature=Signature(plus_order(opened.signature.value)))
+    assert not changed.is_signed_by(VerifyingKey(world.DEVICE_KEY), Domain.KNOCK, world.SERVER_IDENTITY)
 
 
 @pytest.mark.parametrize("public", SMALL_ORDER_KEYS + NON_CANONICAL_KEYS, ids=bytes.hex)
@@ -79,9 +80,9 @@ def test_a_key_for_which_anyone_could_sign_verifies_nothing(public: bytes) -> No
 def test_an_enrolment_under_a_key_for_which_anyone_could_sign_is_refused(public: bytes) -> None:
     body = replace(world.enrolment(), device_key=public).body()
     for i in range(16):
-        opened = Opened(bytes(8), bytes([i]) * 24, body, IDENTITY_POINT + bytes(32), b"")
+        opened = Opened(bytes(8), bytes([i]) * 24, body, Signature(IDENTITY_POINT + bytes(32)), b"")
         assert Enrolment.parse(opened.body).device_key == public
-        assert not opened.is_signed_by(public, Domain.ENROLMENT, world.SERVER_IDENTITY)
+        assert not opened.is_signed_by(VerifyingKey(public), Domain.ENROLMENT, world.SERVER_IDENTITY)
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
@@ -114,7 +115,11 @@ def test_an_exchange_value_or_secret_of_another_size_is_an_error(size: int) -> N
 def test_a_signature_for_one_purpose_serves_no_other() -> None:
     opened = unseal(world.knock_datagram(), world.DEVICE_KEYS.request_seal)
     assert opened is not None
-    valid = [domain for domain in Domain if opened.is_signed_by(world.DEVICE_KEY, domain, world.SERVER_IDENTITY)]
+    valid = [
+        domain
+        for domain in Domain
+        if opened.is_signed_by(VerifyingKey(world.DEVICE_KEY), domain, world.SERVER_IDENTITY)
+    ]
     assert valid == [Domain.KNOCK]
 
 
@@ -122,21 +127,21 @@ def test_a_signature_for_one_purpose_serves_no_other() -> None:
 def test_the_gate_secret_without_the_devices_key_signs_nothing(seed: bytes) -> None:
     opened = unseal(world.knock_datagram(seed=seed), world.DEVICE_KEYS.request_seal)
     assert opened is not None
-    assert not opened.is_signed_by(world.DEVICE_KEY, Domain.KNOCK, world.SERVER_IDENTITY)
+    assert not opened.is_signed_by(VerifyingKey(world.DEVICE_KEY), Domain.KNOCK, world.SERVER_IDENTITY)
 
 
 def test_each_signed_part_is_covered_and_none_can_slide_into_the_next() -> None:
     opened = unseal(world.answer_datagram(), world.DEVICE_KEYS.answer_seal, world.knock_datagram()[:HEAD_SIZE])
     assert opened is not None
-    assert opened.is_signed_by(world.SERVER_IDENTITY, Domain.ANSWER, world.SERVER_IDENTITY)
+    assert opened.is_signed_by(VerifyingKey(world.SERVER_IDENTITY), Domain.ANSWER, world.SERVER_IDENTITY)
     slid = replace(opened, tag=opened.tag + opened.nonce[:1], nonce=opened.nonce[1:])
     # The bytes are the same, so only the fixed sizes keep them apart: `seal` and `unseal` must hold to them.
-    assert slid.is_signed_by(world.SERVER_IDENTITY, Domain.ANSWER, world.SERVER_IDENTITY)
+    assert slid.is_signed_by(VerifyingKey(world.SERVER_IDENTITY), Domain.ANSWER, world.SERVER_IDENTITY)
     for tag, nonce, body in ((9, 23, 400), (8, 24, 399), (7, 24, 401), (8, 25, 400)):
         with pytest.raises(ValueError, match="tag, nonce and body have 8, 24 and 400 bytes"):
             seal(
                 seal_key=world.DEVICE_KEYS.request_seal,
-                seed=world.DEVICE_SEED,
+                signer=SeedSigner(world.DEVICE_SEED),
                 domain=Domain.KNOCK,
                 server_identity=world.SERVER_IDENTITY,
                 tag=bytes(tag),
@@ -150,7 +155,7 @@ def test_two_nonces_give_datagrams_with_nothing_in_common() -> None:
     one, other = (
         seal(
             seal_key=world.DEVICE_KEYS.request_seal,
-            seed=world.DEVICE_SEED,
+            signer=SeedSigner(world.DEVICE_SEED),
             domain=Domain.KNOCK,
             server_identity=world.SERVER_IDENTITY,
             tag=world.made_up(name, 8),

@@ -15,7 +15,7 @@ from tests.protocol import world
 
 def test_no_key_derived_for_one_use_or_channel_serves_another() -> None:
     keys = [key for channel in Channel for key in _all_keys(derive(world.GATE_SECRET, channel))]
-    assert len(set(keys)) == len(keys) == 10
+    assert len(set(keys)) == len(keys) == 15
 
 
 def _all_keys(keys: object) -> list[bytes]:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spa_protocol.invite import Invite, is_host
+from spa_protocol.invite import Invite
+from spa_protocol.place import is_host
 from spa_protocol.text import MAX_TEXT, BadText, TextKind, decode, decode_key, encode
 from tests.protocol import world
 from tests.protocol.strategies import invites
@@ -147,15 +148,18 @@ def test_an_invite_says_nothing_that_would_not_be_read_back() -> None:
     good = world.invite()
     long = ".".join(["a" * 60] * 4)
     bad = [
-        Invite(good.secret[1:], good.server_identity, good.exchange, 0, 1, good.hosts),
-        Invite(good.secret, good.server_identity + b"\0", good.exchange, 0, 1, good.hosts),
-        Invite(good.secret, good.server_identity, b"", 0, 1, good.hosts),
-        Invite(good.secret, good.server_identity, good.exchange, -1, 1, good.hosts),
-        Invite(good.secret, good.server_identity, good.exchange, 2**64, 1, good.hosts),
-        Invite(good.secret, good.server_identity, good.exchange, 0, 0, good.hosts),
-        Invite(good.secret, good.server_identity, good.exchange, 0, -1, good.hosts),
-        Invite(good.secret, good.server_identity, good.exchange, 0, 65_536, good.hosts),
-        Invite(good.secret, good.server_identity, good.exchange, 0, 1, ()),
+        Invite(good.secret[1:], good.server_identity, good.exchange, 0, (1,), good.hosts),
+        Invite(good.secret, good.server_identity + b"\0", good.exchange, 0, (1,), good.hosts),
+        Invite(good.secret, good.server_identity, b"", 0, (1,), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, -1, (1,), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 2**64, (1,), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 0, (0,), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 0, (-1,), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 0, (65_536,), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 0, (), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 0, (1, 1), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 0, (1, 2, 3, 4, 5), good.hosts),
+        Invite(good.secret, good.server_identity, good.exchange, 0, (1,), ()),
         world.invite(*["a"] * 5),
         world.invite("gate."),
         world.invite(*[long] * 3),

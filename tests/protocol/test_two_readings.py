@@ -19,6 +19,7 @@ from spa_protocol.keys import Channel, agreed_gate_secret, derive, exchange_publ
 from spa_protocol.knock import Knock, seal_knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, unseal
+from spa_protocol.signature import SeedSigner, VerifyingKey
 from spa_protocol.tag import TagKind
 from spa_protocol.text import BadText, TextKind, decode, encode
 from tests.protocol import second_reading as second
@@ -55,7 +56,7 @@ def test_knocks(
     product_keys, second_keys = derive(secret, Channel.DEVICE), second.derive(secret, "device")
     identity = public_key(server_seed)
     sealed = seal_knock(
-        knock, keys=product_keys, seed=seed, server_identity=identity, slot=slot, nonce=nonce, kind=kind
+        knock, keys=product_keys, signer=SeedSigner(seed), server_identity=identity, slot=slot, nonce=nonce, kind=kind
     )
     said = second.Knock(knock.time_ms, knock.services, knock.lease_s, knock.source)
     name = kind.name.lower()
@@ -65,7 +66,7 @@ def test_knocks(
     assert second.open_knock(sealed, second_keys, second.public_key(seed), identity) == said
     opened = unseal(built, product_keys.request_seal)
     assert opened is not None
-    assert opened.is_signed_by(public_key(seed), Domain.KNOCK, identity)
+    assert opened.is_signed_by(VerifyingKey(public_key(seed)), Domain.KNOCK, identity)
     assert Knock.parse(opened.body) == knock
 
 
@@ -74,7 +75,7 @@ def test_enrolments(enrolment: Enrolment, secret: bytes, seed: bytes, slot: int,
     own = Enrolment(enrolment.time_ms, public_key(seed), enrolment.exchange, enrolment.label)
     product_keys, second_keys = derive(secret, Channel.INVITE), second.derive(secret, "invite")
     sealed = seal_enrolment(
-        own, keys=product_keys, seed=seed, server_identity=enrolment.device_key, slot=slot, nonce=nonce
+        own, keys=product_keys, signer=SeedSigner(seed), server_identity=enrolment.device_key, slot=slot, nonce=nonce
     )
     said = second.Enrolment(*astuple(own))
     head = second.tag(second_keys, "knock", own.time_ms // 60_000, slot) + nonce

@@ -16,8 +16,9 @@ from spa_protocol.keys import verify
 from spa_protocol.knock import Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, unseal
+from spa_protocol.signature import VerifyingKey
 from spa_protocol.tag import MAX_SLOTS, TAG_SIZE, TagKind, TagPosition, compute_tag
-from spa_protocol.text import BadText, TextKind, decode_key
+from spa_protocol.text import BadText, TextKind, decode_key, decode_verifying_key
 from tests.protocol import make_vectors, world
 from tests.protocol import second_reading as second
 from tests.protocol import second_reading_texts as second_texts
@@ -149,7 +150,7 @@ def test_both_readings_agree_on_every_invite(entry: Entry) -> None:
         hexed(entry, "server_identity"),
         hexed(entry, "exchange"),
         entry["expires_s"],
-        entry["knock_port"],
+        tuple(entry["knock_ports"]),
         tuple(entry["hosts"]),
     )
     assert second_texts.build_invite(said) == entry["text"]
@@ -179,6 +180,8 @@ def product_reads(entry: Entry) -> bool:
         if kind == "invite":
             return bool(Invite.parse(entry["input"]))
         if kind in text_kinds:
+            if text_kinds[kind] is TextKind.DEVICE:
+                return bool(decode_verifying_key(entry["input"]))
             return bool(decode_key(text_kinds[kind], entry["input"]))
         return _product_reads_bytes(kind, bytes.fromhex(entry["input"]))
     except (BadText, MalformedBody):
@@ -197,8 +200,8 @@ def _product_reads_bytes(kind: str, data: bytes) -> bool:
     opened = unseal(data, keys.request_seal)
     if opened is None:
         return False
-    message = Knock.parse(opened.body) if kind == "knock" else Enrolment.parse(opened.body)
-    signer = message.device_key if isinstance(message, Enrolment) else world.DEVICE_KEY
+    message = Knock.parse(opened.message) if kind == "knock" else Enrolment.parse(opened.message)
+    signer = message.key if isinstance(message, Enrolment) else VerifyingKey(world.DEVICE_KEY)
     domain = Domain.KNOCK if kind == "knock" else Domain.ENROLMENT
     window = TagKind.KNOCK.window(message.time_ms)
     tags = [compute_tag(keys, TagPosition(TagKind.KNOCK, window, slot)) for slot in range(MAX_SLOTS)]

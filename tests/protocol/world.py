@@ -15,6 +15,7 @@ from spa_protocol.invite import Invite
 from spa_protocol.keys import Channel, ChannelKeys, derive, exchange_public, public_key
 from spa_protocol.knock import Knock, seal_knock
 from spa_protocol.seal import HEAD_SIZE
+from spa_protocol.signature import SeedSigner
 
 TIME_MS = 1_767_225_600_123
 """2026-01-01 00:00:00.123 UTC."""
@@ -60,7 +61,12 @@ def knock_datagram(
     """A knock as the world's device sends it."""
     knock = knock or Knock(TIME_MS, ("web", "ssh"), 30, IPv4Address("192.0.2.7"))
     return seal_knock(
-        knock, keys=keys, seed=seed, server_identity=SERVER_IDENTITY, slot=slot, nonce=nonce(f"knock {knock} {slot}")
+        knock,
+        keys=keys,
+        signer=SeedSigner(seed),
+        server_identity=SERVER_IDENTITY,
+        slot=slot,
+        nonce=nonce(f"knock {knock} {slot}"),
     )
 
 
@@ -74,7 +80,7 @@ def enrolment_datagram(message: Enrolment | None = None, *, slot: int = 0) -> by
     return seal_enrolment(
         message or enrolment(),
         keys=INVITE_KEYS,
-        seed=DEVICE_SEED,
+        signer=SeedSigner(DEVICE_SEED),
         server_identity=SERVER_IDENTITY,
         slot=slot,
         nonce=nonce(f"enrolment {slot}"),
@@ -106,6 +112,6 @@ def invite(*hosts: str) -> Invite:
         SERVER_IDENTITY,
         exchange_public(INVITE_EXCHANGE_SECRET),
         TIME_MS // 1000 + 3600,
-        62_201,
+        (62_201,),
         hosts or ("gate.example.org",),
     )

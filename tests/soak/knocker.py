@@ -95,7 +95,7 @@ class Knocker:
         time_ms = min(max(now_ms(), window * WINDOW_MS), (window + 1) * WINDOW_MS - 1)
         datagram = seal(
             seal_key=member.channel.request_seal,
-            seed=member.keys.perimeter.seed,
+            signer=member.keys.perimeter.signer,
             domain=Domain.KNOCK,
             server_identity=member.keys.perimeter.server_identity,
             tag=compute_tag(member.channel, TagPosition(TagKind.KNOCK, window, slot)),

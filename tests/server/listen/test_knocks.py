@@ -9,6 +9,7 @@ import pytest
 
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import BODY_SIZE, Domain, seal
+from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind, TagPosition, compute_tag
 from spa_server.enforce.client import FirewallFailed
 from tests.server.listen.verdicts import heard, verdict
@@ -118,7 +119,7 @@ def with_body(alice: Keyring, body: bytes, seed: bytes | None = None) -> bytes:
     """A sealed datagram with any body at all."""
     return seal(
         seal_key=alice.channel.request_seal,
-        seed=seed or alice.seed,
+        signer=SeedSigner(seed or alice.seed),
         domain=Domain.KNOCK,
         server_identity=IDENTITY.public,
         tag=compute_tag(alice.channel, TagPosition(TagKind.KNOCK, TagKind.KNOCK.window(T_MS), 0)),

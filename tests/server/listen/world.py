@@ -19,6 +19,7 @@ from spa_protocol.enrolment import Enrolment, seal_enrolment
 from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, exchange_public, public_key
 from spa_protocol.knock import Knock, seal_knock
 from spa_protocol.seal import HEAD_SIZE
+from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind
 from spa_server.decide.decision import Grant, Path
 from spa_server.enforce.client import FirewallFailed, FirewallRefused
@@ -150,7 +151,7 @@ class Keyring:
         return seal_knock(
             knock,
             keys=self.channel,
-            seed=seed or self.seed,
+            signer=SeedSigner(seed or self.seed),
             server_identity=IDENTITY.public,
             slot=slot,
             nonce=nonce(self.label, seed, knock, slot, kind),
@@ -184,7 +185,12 @@ class InviteText:
         seed, own = secret(f"seed {device}"), secret(f"exchange {device}")
         made = Enrolment(time_ms, public_key(seed), exchange_public(own), "some-computer")
         datagram = seal_enrolment(
-            made, keys=self.channel, seed=seed, server_identity=IDENTITY.public, slot=slot, nonce=nonce(made, slot)
+            made,
+            keys=self.channel,
+            signer=SeedSigner(seed),
+            server_identity=IDENTITY.public,
+            slot=slot,
+            nonce=nonce(made, slot),
         )
         gate_secret = agreed_gate_secret(
             own_secret=own,
