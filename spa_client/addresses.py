@@ -62,6 +62,9 @@ def address_of(text: str) -> IPv4Address | IPv6Address:
 
 def tcp_sockaddr(address: Address, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     """Family and connect() argument for a TCP port of an address."""
-    if address.version == 4:
-        return socket.AF_INET, (str(address), port)
-    return socket.AF_INET6, (str(address), port, 0, 0)
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6, sockaddr_of(address, port)
+
+
+def sockaddr_of(address: Address, port: int) -> tuple[Any, ...]:
+    """What connect() takes for a port of an address that needs no zone."""
+    return (str(address), port) if address.version == 4 else (str(address), port, 0, 0)

@@ -82,6 +82,11 @@ class Pace:
         return cls((0.0, 0.5 * scale, 1.25 * scale, 2.25 * scale), 1.5 * scale, total_s)
 
     @classmethod
+    def closing(cls, total_s: float) -> Pace:
+        """Three questions in that time, and none about the clock."""
+        return cls((0.0, 0.25 * total_s, 0.6 * total_s), None, total_s)
+
+    @classmethod
     def unanswered(cls) -> Pace:
         """One question, and no waiting: for a server that does not answer."""
         return cls((0.0,), None, 0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 
 from spa_client.addresses import Target, resolve
@@ -109,6 +109,11 @@ class Opened:
         return tuple(map(KnownService.told, told.values()))
 
 
+def channel_of(perimeter: Perimeter) -> ChannelKeys:
+    """The keys under which knocks at the perimeter are sealed."""
+    return derive(perimeter.gate_secret, Channel.DEVICE if perimeter.certificate is None else Channel.DELEGATE)
+
+
 def knock_perimeter(
     perimeter: Perimeter,
     request: Request,
@@ -129,6 +134,9 @@ def knock_perimeter(
         if not targets:
             raise BadUsage(f"the server has no IPv{fixed.version} address, so it cannot open for {fixed}")
     pace = Pace.within(request.timeout_s) if perimeter.answers else Pace.unanswered()
+    if perimeter.certificate is not None:
+        # There are no clock tags for delegates.
+        pace = replace(pace, clock_s=None)
     try:
         replies = ask(targets, knocker, pace, clock)
     except OSError as error:
@@ -150,7 +158,7 @@ class _Knocker:
     _clock_slot: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keys = derive(self.perimeter.gate_secret, Channel.DEVICE)
+        self.keys = channel_of(self.perimeter)
         self._source = self.perimeter.source if self.request.source is None else self.request.source
         self._clock_slot = os.urandom(1)[0] % CLOCK_SLOTS
         if self._source not in (SEEN, LOCAL):
@@ -169,7 +177,13 @@ class _Knocker:
         if local not in self.named:
             self.named[local] = self._first_source(local)
         return seal_knock(
-            Knock(now_ms, self.request.services, self.request.lease_s, self.named[local]),
+            Knock(
+                now_ms,
+                self.request.services,
+                self.request.lease_s,
+                self.named[local],
+                certificate=self.perimeter.certificate,
+            ),
             keys=self.keys,
             signer=self.perimeter.signer,
             server_identity=self.perimeter.server_identity,

@@ -42,6 +42,13 @@ def knock_once(store: Store, perimeter: Perimeter, request: Request) -> Opened:
     return opened
 
 
+def close_once(store: Store, perimeter: Perimeter, opened: Opened) -> tuple[str, ...]:
+    """Give back all that is open; the services that were closed. Raises as `close_opened` does."""
+    from spa_client.closing import close_opened
+
+    return close_opened(perimeter, opened, store.memory(perimeter.name, perimeter.slots))
+
+
 def informed(perimeter: Perimeter, opened: Opened) -> Perimeter:
     """The perimeter with what the server told of its services and slots."""
     told = {service.name: service for service in opened.known_services()}

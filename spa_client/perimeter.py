@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from spa_protocol.answer import AnsweredService
+from spa_protocol.delegation import Certificate
 from spa_protocol.signature import Signer
 from spa_protocol.tag import MIN_SLOTS
 from spa_protocol.text import TextKind, encode
@@ -50,7 +51,8 @@ class Perimeter:
     `hosts`: names or addresses. `knock_ports`: UDP ports, the usual one first. `server_identity`: the server's Ed25519
     public key. `label`: what the server calls this device. `signer` and `gate_secret`: the device's secrets. `source`:
     SEEN, LOCAL or an address. `answers`: whether the server answers knocks. `slots`: how many knocks a minute it takes,
-    as it last said. `services`: those it told of.
+    as it last said. `services`: those it told of. `certificate`: by whose leave a delegate knocks, with the delegates'
+    gate secret; None for a device of its own.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Perimeter:
     answers: bool = True
     slots: int = USUAL_SLOTS
     services: tuple[KnownService, ...] = ()
+    certificate: Certificate | None = None
 
     @property
     def knock_port(self) -> int:

@@ -8,12 +8,11 @@ slots. A delegate cannot delegate: only the device's own key signs certificates.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from spa_protocol.body import FieldReader, FieldWriter, MalformedBody
 from spa_protocol.keys import KEY_SIZE, SIGNATURE_SIZE, keyed_hash
-from spa_protocol.names import is_service_name
+from spa_protocol.names import is_delegate_name, is_service_name
 from spa_protocol.signature import PROOF_SIZE, Signature, Signer, VerifyingKey
 
 MAX_DELEGATED = 4
@@ -23,12 +22,6 @@ DELEGATE_SLOTS = 8
 _DOMAIN = b"spa-perimeter v1 delegation signature\0"
 _SECRET = b"spa-perimeter v1 delegate gate secret"
 _UNSIGNED = Signature(bytes(SIGNATURE_SIZE))
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,23}\Z")
-
-
-def is_delegate_name(text: str) -> bool:
-    """What a delegate is called: a letter or digit, then at most 23 letters, digits, '.', '_' and '-'."""
-    return _NAME.match(text) is not None
 
 
 def delegate_secret(gate_secret: bytes) -> bytes:

@@ -7,6 +7,7 @@ import re
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,23}\Z")
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_DELEGATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,23}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 
 
@@ -23,6 +24,11 @@ def is_role(text: str) -> bool:
 def is_label(text: str) -> bool:
     """A device's name: a letter or digit, then at most 62 letters, digits, '.', '_' and '-'."""
     return _LABEL.match(text) is not None
+
+
+def is_delegate_name(text: str) -> bool:
+    """What a delegate is called: a letter or digit, then at most 23 letters, digits, '.', '_' and '-'."""
+    return _DELEGATE.match(text) is not None
 
 
 def is_user(text: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from spa_protocol.delegation import DELEGATE_SLOTS
 from spa_protocol.place import MAX_HOSTS
 from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
@@ -28,6 +29,9 @@ DEFAULT_CONTROL_SOCKET = "/run/spa/control.sock"
 DEFAULT_USER = "spa"
 DEFAULT_MAX_SKEW_S = 60
 DEFAULT_SLOTS = MIN_SLOTS
+DEFAULT_DELEGATE_SLOTS = DELEGATE_SLOTS
+DEFAULT_MAX_DELEGATION_S = 7 * 86_400
+LONGEST_DELEGATION_S = 366 * 86_400
 DEFAULT_AUDIT_FILE_MIB = 64
 DEFAULT_AUDIT_FILES = 8
 
@@ -63,6 +67,8 @@ class ServerConfig:
     user: str
     max_skew_s: int
     slots: int
+    delegate_slots: int
+    max_delegation_s: int
     replies: bool
     services: tuple[Service, ...]
     audit_file: Path
@@ -156,6 +162,10 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         user=keys.one("user", text(_unprivileged, "the name of a system user other than root"), DEFAULT_USER),
         max_skew_s=keys.one("max_skew_s", whole(1, 600, "seconds"), DEFAULT_MAX_SKEW_S),
         slots=keys.one("slots", whole(MIN_SLOTS, MAX_SLOTS), DEFAULT_SLOTS),
+        delegate_slots=keys.one("delegate_slots", _delegate_slots, DEFAULT_DELEGATE_SLOTS),
+        max_delegation_s=keys.one(
+            "max_delegation_s", whole(60, LONGEST_DELEGATION_S, "seconds"), DEFAULT_MAX_DELEGATION_S
+        ),
         replies=keys.one("replies", flag, True),
         services=(),
         audit_file=Path(keys.one("audit_file", _path(), "")),
@@ -167,6 +177,15 @@ def _server(path: Path, keys: Table) -> ServerConfig:
     if not keys.given("audit_file"):
         config = replace(config, audit_file=config.state_folder / "audit.jsonl")
     return config
+
+
+def _delegate_slots(value: object) -> int:
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    try:
+        return whole(DELEGATE_SLOTS, MAX_SLOTS)(value)
+    except Bad:
+        raise Bad(f"0, for no delegation at all, or a whole number from {DELEGATE_SLOTS} to {MAX_SLOTS}") from None
 
 
 def _metrics_place(value: object) -> Path | LoopbackPort:

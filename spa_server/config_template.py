@@ -11,7 +11,9 @@ from spa_server.config import (
     DEFAULT_AUDIT_FILE_MIB,
     DEFAULT_AUDIT_FILES,
     DEFAULT_CONTROL_SOCKET,
+    DEFAULT_DELEGATE_SLOTS,
     DEFAULT_KNOCK_PORT,
+    DEFAULT_MAX_DELEGATION_S,
     DEFAULT_MAX_SKEW_S,
     DEFAULT_SLOTS,
     DEFAULT_STATE_FOLDER,
@@ -51,6 +53,12 @@ addresses = [{addresses}]
 # How many knocks a device may send in one minute: 16 to 64. Each is a one-time tag in the kernel. Clients learn the
 # number from the server's answers, and use 16 until then.
 #slots = {slots}
+
+# Devices may delegate: let another key open some of their services for a while, by a certificate in each of its knocks.
+# How many knocks all delegates of one device may send in one minute: {delegate_slots} to 64, or 0 for no delegation at
+# all; and for how many seconds a delegation may run at most.
+#delegate_slots = {delegate_slots}
+#max_delegation_s = {max_delegation_s}
 
 # Whether a verified knock is answered. With false clients must try the port to learn whether it opened.
 #replies = true
@@ -118,6 +126,8 @@ def template(
         user=_line("user", user, DEFAULT_USER),
         max_skew_s=DEFAULT_MAX_SKEW_S,
         slots=DEFAULT_SLOTS,
+        delegate_slots=DEFAULT_DELEGATE_SLOTS,
+        max_delegation_s=DEFAULT_MAX_DELEGATION_S,
         audit_file=_quoted(f"{state_folder.rstrip('/')}/audit.jsonl"),
         audit_file_mib=DEFAULT_AUDIT_FILE_MIB,
         audit_files=DEFAULT_AUDIT_FILES,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spa_protocol.delegation import Certificate
 from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
 from spa_server.service import Address, Service, SourcePolicy, is_unicast
@@ -23,6 +24,26 @@ class DeviceStanding:
     roles: frozenset[str]
     enabled: bool
     key_retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delegated:
+    """The certificate by which a delegate knocks, and what it is worth now. `revoked`: an operator has taken it back.
+
+    `now_ms`: the server's clock. `max_s`: the longest that a delegation may run here. `max_skew_ms`: how far the clock
+    of who issued it may be off.
+    """
+
+    certificate: Certificate
+    revoked: bool
+    now_ms: int
+    max_s: int
+    max_skew_ms: int
+
+    @property
+    def left_s(self) -> int:
+        """Whole seconds until it expires."""
+        return (self.certificate.expires_s * 1000 - self.now_ms) // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,15 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """What to close: leases of the device that asks, for one source, towards the address knocked at."""
+
+    source: Address
+    destination: Address
+    services: tuple[Service, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A refusal and what it concerns."""
 
@@ -72,20 +102,83 @@ def allowed_services(roles: frozenset[str], services: Sequence[Service]) -> tupl
     return tuple(service for service in services if roles & service.roles)
 
 
-def decide(knock: Knock, path: Path, device: DeviceStanding, services: Sequence[Service]) -> Grant | Refused:
-    """Grant all that the knock asks for, or refuse all of it with one reason."""
-    if not device.enabled:
-        return Refused(Refusal.DEVICE_DISABLED)
-    if device.key_retired:
-        return Refused(Refusal.KEY_RETIRED)
-    chosen = _choose(knock.services, allowed_services(device.roles, services), services)
+def decide(
+    knock: Knock,
+    path: Path,
+    device: DeviceStanding,
+    services: Sequence[Service],
+    delegated: Delegated | None = None,
+) -> Grant | Refused:
+    """Grant all that the knock asks for, or refuse all of it with one reason.
+
+    `delegated`: by which certificate the knock comes; None where the device itself knocks.
+    """
+    shut_out = _shut_out(device, delegated)
+    if shut_out is not None:
+        return shut_out
+    allowed = allowed_services(device.roles, services)
+    if delegated is None:
+        chosen = _choose(knock.services, allowed, services)
+    else:
+        chosen = _delegate_chooses(knock.services, delegated.certificate, allowed, services)
     if isinstance(chosen, Refused):
         return chosen
     source = _source(knock.source, path, chosen)
     if isinstance(source, Refused):
         return source
-    granted = tuple(GrantedService(service, _seconds(knock.lease_s, service)) for service in chosen)
+    most_s = None if delegated is None else delegated.left_s
+    granted = tuple(GrantedService(service, _seconds(knock.lease_s, service, most_s)) for service in chosen)
     return Grant(source, path.destination, granted)
+
+
+def decide_close(
+    knock: Knock,
+    path: Path,
+    device: DeviceStanding,
+    services: Sequence[Service],
+    delegated: Delegated | None = None,
+) -> Closing | Refused:
+    """What a knock to close gives back: any service that there is, whether or not it could be opened now."""
+    shut_out = _shut_out(device, delegated)
+    if shut_out is not None:
+        return shut_out
+    by_name = {service.name: service for service in services}
+    for name in knock.services:
+        if name not in by_name:
+            return Refused(Refusal.UNKNOWN_SERVICE, name)
+    source = path.source if knock.source is None else knock.source
+    unusable = _unusable(source, path)
+    if unusable is not None:
+        return unusable
+    chosen = tuple(by_name[name] for name in knock.services) or tuple(services)
+    return Closing(source, path.destination, tuple(each for each in chosen if each.reaches(source.version)))
+
+
+def _shut_out(device: DeviceStanding, delegated: Delegated | None) -> Refused | None:
+    if not device.enabled:
+        return Refused(Refusal.DEVICE_DISABLED)
+    if device.key_retired:
+        return Refused(Refusal.KEY_RETIRED)
+    if delegated is None:
+        return None
+    certificate = delegated.certificate
+    if delegated.revoked:
+        return Refused(Refusal.DELEGATION_REVOKED)
+    if certificate.issued_s * 1000 > delegated.now_ms + delegated.max_skew_ms or delegated.left_s < 1:
+        return Refused(Refusal.DELEGATION_EXPIRED)
+    if certificate.expires_s - certificate.issued_s > delegated.max_s:
+        return Refused(Refusal.DELEGATION_TOO_LONG, f"{delegated.max_s} s")
+    return None
+
+
+def _delegate_chooses(
+    wanted: tuple[str, ...], certificate: Certificate, allowed: tuple[Service, ...], services: Sequence[Service]
+) -> tuple[Service, ...] | Refused:
+    """What the certificate names, or of that what is wanted; the device itself must be allowed all of it."""
+    for name in wanted:
+        if name not in certificate.services:
+            return Refused(Refusal.SERVICE_NOT_DELEGATED, name)
+    return _choose(wanted or certificate.services, allowed, services)
 
 
 def _choose(
@@ -109,15 +202,23 @@ def _source(named: Address | None, path: Path, chosen: tuple[Service, ...]) -> A
             if service.source is SourcePolicy.SIGNED:
                 return Refused(Refusal.SOURCE_NOT_SIGNED, service.name)
     source = path.source if named is None else named
-    if source.version != path.destination.version:
-        return Refused(Refusal.SOURCE_FAMILY, str(source))
-    if not is_unicast(source):
-        return Refused(Refusal.SOURCE_UNUSABLE, str(source))
+    wrong = _unusable(source, path)
+    if wrong is not None:
+        return wrong
     for service in chosen:
         if not service.reaches(source.version):
             return Refused(Refusal.SERVICE_FAMILY, service.name)
     return source
 
 
-def _seconds(wanted_s: int, service: Service) -> int:
-    return min(wanted_s or service.lease_s, service.max_lease_s)
+def _unusable(source: Address, path: Path) -> Refused | None:
+    if source.version != path.destination.version:
+        return Refused(Refusal.SOURCE_FAMILY, str(source))
+    if not is_unicast(source):
+        return Refused(Refusal.SOURCE_UNUSABLE, str(source))
+    return None
+
+
+def _seconds(wanted_s: int, service: Service, most_s: int | None) -> int:
+    seconds = min(wanted_s or service.lease_s, service.max_lease_s)
+    return seconds if most_s is None else min(seconds, most_s)

@@ -15,6 +15,7 @@ from spa_server.enforce.requests import (
     MESSAGE_LARGEST,
     Answer,
     Arm,
+    Close,
     Counters,
     Disarm,
     Malformed,
@@ -102,9 +103,18 @@ class FirewallClient:
         """Open all of `wanted` in one transaction; returns the whole seconds left of each."""
         if source.version != destination.version:  # a message holds one family for both
             raise FirewallRefused(f"no lease can lead from {source} to {destination}")
-        not_after_ms = int((time.monotonic() + self._time_limit_s) * 1000)
-        request = Open(self._next(), not_after_ms, self._digest, source, destination, label, tuple(wanted))
+        request = Open(self._next(), self._not_after_ms(), self._digest, source, destination, label, tuple(wanted))
         return self._ask(request).numbers
+
+    def close_leases(
+        self, source: Address, destination: Address, label: str, services: Sequence[int]
+    ) -> tuple[int, ...]:
+        """Close what the label has open; how many leases of each service were ended."""
+        request = Close(self._next(), self._not_after_ms(), self._digest, source, destination, label, tuple(services))
+        return self._ask(request).numbers
+
+    def _not_after_ms(self) -> int:
+        return int((time.monotonic() + self._time_limit_s) * 1000)
 
     def reload(self, digest: bytes) -> None:
         """Have the firewall process read its configuration anew and apply it, if that is the one of this digest.
@@ -203,6 +213,8 @@ def _doing(request: Request) -> str:
             return f"disarm {len(request.tags)} tags"
         case Open():
             return f"open {len(request.wanted)} services to {request.source}"
+        case Close():
+            return f"close {len(request.services)} services to {request.source}"
         case Reload():
             return "reload its configuration"
         case Counters():

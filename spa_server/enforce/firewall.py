@@ -13,12 +13,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from spa_protocol.names import is_label
-from spa_server.enforce.leases import AskedTooLongAgo, Grant, NotReachable, destinations, list_leases, open_leases
+from spa_server.enforce.leases import (
+    AskedTooLongAgo,
+    Grant,
+    NotReachable,
+    destinations,
+    give_back,
+    list_leases,
+    open_leases,
+)
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.requests import (
     Answer,
     Arm,
+    Close,
     Counters,
     Disarm,
     Malformed,
@@ -33,6 +41,7 @@ from spa_server.enforce.requests import (
 from spa_server.enforce.ruleset import GATE_COUNTERS, service_counters
 from spa_server.enforce.table import TableSocket
 from spa_server.enforce.tags import arm, disarm
+from spa_server.lease_label import is_lease_label
 from spa_server.seldom import Seldom
 from spa_server.service import Service, is_unicast
 
@@ -110,6 +119,8 @@ class Firewall:
                 grants = _checked(request, _numbered(self.enforced, request))
                 numbers = open_leases(self.nft, grants, request.not_after_ms)
                 self._opened()
+            case Close():
+                numbers = give_back(self.nft, _to_close(request, _numbered(self.enforced, request)))
             case Reload():
                 status = self._reload(request.digest)
             case Counters():
@@ -117,7 +128,7 @@ class Firewall:
         return Answer(request.sequence, status, numbers)
 
 
-def _numbered(enforced: Enforced, request: Open) -> Sequence[Service | None]:
+def _numbered(enforced: Enforced, request: Open | Close) -> Sequence[Service | None]:
     """The services as the request numbers them; None for those that are not enforced."""
     if request.digest == enforced.digest:
         return enforced.services
@@ -142,28 +153,42 @@ def _counted(nft: TableSocket, services: Sequence[Service]) -> tuple[int, ...]:
 
 def _checked(request: Open, services: Sequence[Service | None]) -> tuple[Grant, ...]:
     """The grants that a request asks for; NotAllowed or NotReachable if any is not to be had."""
+    _check_ends(request, tuple(wanted.service for wanted in request.wanted))
+    return tuple(_grant(request, wanted, services) for wanted in request.wanted)
+
+
+def _to_close(request: Close, services: Sequence[Service | None]) -> tuple[Grant, ...]:
+    """What a request gives back, as the grants it came by; NotAllowed or NotReachable if any could not have been."""
+    _check_ends(request, request.services)
+    found = (_service(number, services) for number in request.services)
+    return tuple(Grant(service, request.source, request.destination, 0, request.label) for service in found)
+
+
+def _check_ends(request: Open | Close, numbers: tuple[int, ...]) -> None:
     if time.monotonic() * 1000 > request.not_after_ms:
         raise NotAllowed("a request from too long ago")
-    if not is_label(request.label):
+    if not is_lease_label(request.label):
         raise NotAllowed(f"a label with other characters: {request.label!r}")
     for address in (request.source, request.destination):
         if not is_unicast(address):
             raise NotAllowed(f"{address} is not one host's address")
-    if not request.wanted:
+    if not numbers:
         raise NotAllowed("no service")
-    if len({wanted.service for wanted in request.wanted}) != len(request.wanted):
+    if len(set(numbers)) != len(numbers):
         raise NotAllowed("a service asked for twice")
-    return tuple(_grant(request, wanted, services) for wanted in request.wanted)
+
+
+def _service(number: int, services: Sequence[Service | None]) -> Service:
+    if number >= len(services):
+        raise NotAllowed(f"service {number} of {len(services)}")
+    service = services[number]
+    if service is None:
+        raise Stale(f"service {number} of the network process's configuration is not enforced: spa-server reload")
+    return service
 
 
 def _grant(request: Open, wanted: Wanted, services: Sequence[Service | None]) -> Grant:
-    if wanted.service >= len(services):
-        raise NotAllowed(f"service {wanted.service} of {len(services)}")
-    service = services[wanted.service]
-    if service is None:
-        raise Stale(
-            f"service {wanted.service} of the network process's configuration is not enforced: spa-server reload"
-        )
+    service = _service(wanted.service, services)
     if not 0 < wanted.seconds <= service.max_lease_s:
         raise NotAllowed(f"{wanted.seconds} s of service {service.name}, which allows {service.max_lease_s}")
     destinations(service, request.source, request.destination)

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from spa_server.enforce.flows import Target, end_admitted_flows, end_flows
 from spa_server.enforce.netlink import AnswerLost
 from spa_server.enforce.nftset import Add, Delete, Element, NftSocket, Operation, key_of
+from spa_server.lease_label import is_of
 from spa_server.service import Address, Service
 
 SETS = {4: "leases4", 6: "leases6"}
@@ -139,18 +140,34 @@ def list_leases(nft: NftSocket) -> tuple[Lease, ...]:
 
 
 def revoke(nft: NftSocket, *, label: str | None = None, sources: Collection[Address] = ()) -> Ended:
-    """Take back every lease of a label, and every lease of the sources, then end their live flows.
+    """Take back every lease of a label (a device's: its delegates' too) and of the sources, then end their live flows.
 
     At the sources it also ends sessions that outlived their lease (`on_expiry = "keep"`): the kernel remembers that a
     lease admitted them, but not whose it was.
     """
     ended = tuple(
-        lease for lease in list_leases(nft) if (label is not None and lease.label == label) or lease.source in sources
+        lease
+        for lease in list_leases(nft)
+        if (label is not None and is_of(lease.label, label)) or lease.source in sources
     )
     close_leases(nft, ended)
     flows = end_flows({Target(lease.source, lease.destination, lease.protocol, lease.port) for lease in ended})
     flows += sum(end_admitted_flows(source) for source in sources)
     return Ended(ended, flows)
+
+
+def give_back(nft: NftSocket, grants: Sequence[Grant]) -> tuple[int, ...]:
+    """End the leases that such grants opened, as if their time had come; how many tuples of each grant were open.
+
+    A lease under another label stays: somebody else at the same address has asked for it since. Raises NotReachable.
+    """
+    own: list[list[_Tuple]] = []
+    for grant in grants:
+        found = ((each, nft.get(each.set_name, each.key)) for each in _tuples(grant))
+        own.append([each for each, known in found if known is not None and known.comment == grant.label])
+    if any(own):
+        nft.commit(_removing(each for tuples in own for each in tuples))
+    return tuple(map(len, own))
 
 
 def put_back(nft: NftSocket, leases: Iterable[Lease]) -> None:

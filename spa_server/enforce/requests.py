@@ -7,7 +7,8 @@ Fixed layouts, big-endian, one message a packet. Both processes import this, so 
       ARM       timeout_ms u32 | count x tag (8)
       DISARM    count x tag (8)
       OPEN      family u8 | label length u8 | not after ms u64 | digest (8) | source (16) | destination (16)
-                | label (64) | count x (service u16 | seconds u32)
+                | label (88) | count x (service u16 | seconds u32)
+      CLOSE     the same; every seconds is 0
       RELOAD    digest (8)
       COUNTERS  nothing
     answer    status u8 | zero u8 | count u16 | sequence u32 | count x number u64
@@ -19,6 +20,7 @@ an answer of sequence 0 answers nothing: with status DISARMED it says that the k
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
@@ -29,14 +31,15 @@ from spa_server.service import Address
 MAX_TAGS = 4096
 MAX_SERVICES = 32
 TAG_LENGTH = 8
-MAX_LABEL_LENGTH = 63
+MAX_LABEL_LENGTH = 88
+"""A device's label, '+' and a delegate's name."""
 ADDRESS_LENGTHS = {4: 4, 6: 16}
 MESSAGE_LARGEST = 65536
 """Bytes to read: no message is as long, so a longer one is cut and does not parse."""
 
 _head = struct.Struct("!BBHI")
 _timeout = struct.Struct("!I")
-_open = struct.Struct("!BBQ8s16s16s64s")
+_open = struct.Struct("!BBQ8s16s16s88s")
 _wanted = struct.Struct("!HI")
 _number = struct.Struct("!Q")
 
@@ -53,6 +56,7 @@ class Kind(IntEnum):
     OPEN = 3
     RELOAD = 4
     COUNTERS = 5
+    CLOSE = 6
 
 
 class Status(IntEnum):
@@ -119,18 +123,26 @@ class Open:
     wanted: tuple[Wanted, ...]
 
     def pack(self) -> bytes:
-        label = self.label.encode("ascii")
-        head = _packed_head(Kind.OPEN, len(self.wanted), self.sequence)
-        fixed = _open.pack(
-            self.source.version,
-            len(label),
-            self.not_after_ms,
-            self.digest,
-            self.source.packed,
-            self.destination.packed,
-            label,
-        )
-        return head + fixed + b"".join(_wanted.pack(each.service, each.seconds) for each in self.wanted)
+        return _packed_leases(Kind.OPEN, self, ((each.service, each.seconds) for each in self.wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Take back the leases on these services, by their place in the configuration, that the label has at the source.
+
+    `not_after_ms` as in an Open: a device that was told that nothing was closed may have opened anew by then.
+    """
+
+    sequence: int
+    not_after_ms: int
+    digest: bytes
+    source: Address
+    destination: Address
+    label: str
+    services: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        return _packed_leases(Kind.CLOSE, self, ((service, 0) for service in self.services))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +170,15 @@ class Counters:
         return _packed_head(Kind.COUNTERS, 0, self.sequence)
 
 
-Request = Arm | Disarm | Open | Reload | Counters
+Request = Arm | Disarm | Open | Close | Reload | Counters
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to the request of the same sequence.
 
-    `numbers` of an OPEN: the whole seconds left of each service, in the order asked; of COUNTERS: as said there.
+    `numbers` of an OPEN: the whole seconds left of each service, in the order asked; of a CLOSE: how many leases of
+    each were ended; of COUNTERS: as said there.
     """
 
     sequence: int
@@ -197,6 +210,8 @@ def unpack_request(data: bytes) -> Request:
         return Disarm(sequence, _tags(rest, count))
     if kind == Kind.OPEN:
         return _unpack_open(sequence, count, rest)
+    if kind == Kind.CLOSE:
+        return _unpack_close(sequence, count, rest)
     if kind == Kind.RELOAD:
         if count or len(rest) != DIGEST_LENGTH:
             raise Malformed("a RELOAD of another length than a digest")
@@ -226,6 +241,28 @@ def _unpack_open(sequence: int, count: int, rest: bytes) -> Open:
     wanted = tuple(Wanted(service, seconds) for service, seconds in _wanted.iter_unpack(rest[_open.size :]))
     ends = _address(version, source), _address(version, destination)
     return Open(sequence, not_after_ms, digest, *ends, text, wanted)
+
+
+def _unpack_close(sequence: int, count: int, rest: bytes) -> Close:
+    asked = _unpack_open(sequence, count, rest)
+    if any(each.seconds for each in asked.wanted):
+        raise Malformed("a CLOSE with seconds")
+    services = tuple(each.service for each in asked.wanted)
+    return Close(sequence, asked.not_after_ms, asked.digest, asked.source, asked.destination, asked.label, services)
+
+
+def _packed_leases(kind: Kind, asked: Open | Close, items: Iterable[tuple[int, int]]) -> bytes:
+    label, wanted = asked.label.encode("ascii"), [_wanted.pack(*each) for each in items]
+    fixed = _open.pack(
+        asked.source.version,
+        len(label),
+        asked.not_after_ms,
+        asked.digest,
+        asked.source.packed,
+        asked.destination.packed,
+        label,
+    )
+    return _packed_head(kind, len(wanted), asked.sequence) + fixed + b"".join(wanted)
 
 
 def _address(version: int, packed: bytes) -> Address:

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from spa_server.decide.decision import Grant, Refused
+from spa_server.decide.decision import Closing, Grant, Refused
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.enrolments import Enrolled
-from spa_server.listen.holders import DeviceHolder, InviteHolder
+from spa_server.listen.holders import Asker, InviteHolder
 from spa_server.remember import refusals
-from spa_server.service import Service
+from spa_server.service import Address, Service
 from spa_server.tell import event_types
 from spa_server.tell.counts import Counts, Decision
 from spa_server.tell.event_types import EventType
@@ -39,27 +39,34 @@ class Account:
         self._ring = ring
         self._audit = audit
 
-    def granting(self, arrival: Arrival, holder: DeviceHolder, grant: Grant) -> None:
+    def granting(self, arrival: Arrival, asker: Asker, grant: Grant) -> None:
         """Leases are about to be asked of the kernel. Raises NotWritten, and then they must not be."""
         asked = tuple((item.service.name, item.lease_s) for item in grant.services)
-        message = f"about to open {', '.join(name for name, _ in asked)} to {holder.device.label} from {grant.source}"
+        message = f"about to open {', '.join(name for name, _ in asked)} to {asker} from {grant.source}"
         self._audit.record_first(
-            _event(event_types.GRANTING, arrival, holder, message, Outcome.UNKNOWN, grant=grant, services=asked)
+            _event(event_types.GRANTING, arrival, asker, message, Outcome.UNKNOWN, source=grant.source, services=asked)
         )
 
-    def granted(
-        self, arrival: Arrival, holder: DeviceHolder, grant: Grant, left_s: Sequence[int], skew_ms: int
-    ) -> None:
+    def granted(self, arrival: Arrival, asker: Asker, grant: Grant, left_s: Sequence[int], skew_ms: int) -> None:
         """The kernel has opened them, for so many seconds each."""
         self.counts.results["granted"] += 1
         opened = tuple((item.service.name, left) for item, left in zip(grant.services, left_s, strict=True))
         for name, _ in opened:
             self.counts.decisions[Decision(name, "granted", "")] += 1
         names = ", ".join(f"{name} {left} s" for name, left in opened)
-        device = holder.device
-        message = f"granted {device.label} ({device.user}) from {grant.source}: {names}; skew {skew_ms} ms"
-        event = _event(event_types.GRANTED, arrival, holder, message, grant=grant, services=opened, skew_ms=skew_ms)
+        user = asker.holder.device.user
+        message = f"granted {asker} ({user}) from {grant.source}: {names}; skew {skew_ms} ms"
+        source = grant.source
+        event = _event(event_types.GRANTED, arrival, asker, message, source=source, services=opened, skew_ms=skew_ms)
         happened(log, event)
+
+    def closed(self, arrival: Arrival, asker: Asker, closing: Closing, closed: Sequence[Service]) -> None:
+        """It gave back what it had open of these."""
+        self.counts.results["closed"] += 1
+        names = ", ".join(service.name for service in closed) or "nothing, for nothing was open"
+        message = f"closed after {asker} ({asker.holder.device.user}), at {closing.source}: {names}"
+        ended = tuple((service.name, 0) for service in closed)
+        happened(log, _event(event_types.CLOSED, arrival, asker, message, source=closing.source, services=ended))
 
     def enrolling(self, arrival: Arrival, holder: InviteHolder) -> None:
         """An invite is about to be redeemed. Raises NotWritten, and then it must not be."""
@@ -79,25 +86,25 @@ class Account:
     def refused(
         self,
         arrival: Arrival,
-        holder: DeviceHolder | InviteHolder,
+        who: Asker | InviteHolder,
         refused: Refused,
         services: Sequence[Service],
         skew_ms: int = 0,
         wanted: Sequence[str] = (),
     ) -> None:
         """It was refused. `services`: those there are; `wanted`: those that a knock named."""
-        label = holder.device.label if isinstance(holder, DeviceHolder) else holder.invite.label
+        label, name = (who.label, str(who)) if isinstance(who, Asker) else (who.invite.label, who.invite.label)
         reason, source = refused.refusal.name.lower(), arrival.path.source
         self.counts.results[reason] += 1
-        if isinstance(holder, DeviceHolder):
+        if isinstance(who, Asker):
             # A device may name anything at all: only services that there are become labels.
             known = any(service.name == refused.about for service in services)
             self.counts.decisions[Decision(refused.about if known else "", "refused", reason)] += 1
         event = _event(
-            event_types.REFUSED if isinstance(holder, DeviceHolder) else event_types.ENROLMENT_REFUSED,
+            event_types.REFUSED if isinstance(who, Asker) else event_types.ENROLMENT_REFUSED,
             arrival,
-            holder,
-            f"refused {label} from {source}: {refused.refusal.sentence(refused.about, skew_ms)}",
+            who,
+            f"refused {name} from {source}: {refused.refusal.sentence(refused.about, skew_ms)}",
             Outcome.FAILURE,
             reason=reason,
             about=refused.about,
@@ -113,27 +120,28 @@ class Account:
 def _event(
     kind: EventType,
     arrival: Arrival,
-    holder: DeviceHolder | InviteHolder,
+    who: Asker | InviteHolder,
     message: str,
     outcome: Outcome = Outcome.SUCCESS,
     *,
-    grant: Grant | None = None,
+    source: Address | None = None,
     reason: str = "",
     about: str = "",
     services: tuple[tuple[str, int], ...] = (),
     skew_ms: int | None = None,
 ) -> Event:
-    whose = holder.device if isinstance(holder, DeviceHolder) else holder.invite
+    whose = who.holder.device if isinstance(who, Asker) else who.invite
     return Event(
         kind,
         message,
         outcome,
         reason=reason,
         about=about,
-        source=grant.source if grant is not None else arrival.path.source,
+        source=source or arrival.path.source,
         destination=arrival.path.destination,
         user=whose.user,
         device=whose.label,
+        delegate=who.delegate if isinstance(who, Asker) else "",
         services=services,
         session=arrival.session,
         skew_ms=skew_ms,

@@ -9,10 +9,10 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from spa_server.decide.decision import Grant
+from spa_server.decide.decision import Closing, Grant
 from spa_server.digest import perimeter_digest
 from spa_server.enforce.client import Events, FirewallClient, FirewallError, FirewallStale
-from spa_server.enforce.requests import Wanted
+from spa_server.enforce.requests import MAX_SERVICES, Wanted
 from spa_server.listen.knocks import GrantFailed
 from spa_server.service import Service
 
@@ -90,6 +90,20 @@ class FirewallLink:
         except FirewallError as error:
             self.is_stale |= isinstance(error, FirewallStale)
             raise GrantFailed(str(error)) from error
+
+    def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
+        """Close what the label has open of these; the services of which something was. Raises GrantFailed."""
+        ended: list[Service] = []
+        try:
+            for start in range(0, len(closing.services), MAX_SERVICES):
+                some = closing.services[start : start + MAX_SERVICES]
+                numbers = [self._numbers[service.name] for service in some]
+                counts = self._client.close_leases(closing.source, closing.destination, label, numbers)
+                ended += (service for service, count in zip(some, counts, strict=True) if count)
+        except FirewallError as error:
+            self.is_stale |= isinstance(error, FirewallStale)
+            raise GrantFailed(str(error)) from error
+        return tuple(ended)
 
 
 def _numbered(services: Sequence[Service]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spa_protocol.keys import Channel, ChannelKeys
-from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, TagKind, TagPosition, compute_tag
+from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, MAX_SLOTS, TagKind, TagPosition, compute_tag
 
 LEAD_MS = 2_000
 """How long before it is needed a window is armed, so that a late wake-up costs no knock."""
@@ -30,10 +30,14 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, slots=True, order=True)
 class HolderId:
-    """Whose tag: a credential or an invite, by its number in the registry."""
+    """Whose tag: a credential, its delegates or an invite, by its number in the registry."""
 
     channel: Channel
     number: int
+
+    def used_as(self, slot: int) -> int:
+        """The number under which a slot of this holder is recorded as used: delegates' come after the device's own."""
+        return slot + MAX_SLOTS if self.channel is Channel.DELEGATE else slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,20 @@ class ArmedTag:
 
     holder: HolderId
     position: TagPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How many tags of each window are armed: for a device or an invite, and for all delegates of a device."""
+
+    device: int
+    delegates: int
+
+    def of(self, channel: Channel, kind: TagKind) -> int:
+        """The slots of one holder."""
+        if channel is Channel.DELEGATE:
+            return self.delegates if kind is TagKind.KNOCK else 0
+        return self.device if kind is TagKind.KNOCK else CLOCK_SLOTS
 
 
 UsedInWindow = Callable[[int], Collection[tuple[int, int]]]
@@ -53,10 +71,10 @@ _Tags = dict[bytes, tuple[HolderId, int]]
 class Gate:
     """Arms tags as time passes and holders come and go; tells whose a tag is, once."""
 
-    def __init__(self, kernel: Kernel, *, slots: int, max_skew_ms: int, used: UsedInWindow) -> None:
+    def __init__(self, kernel: Kernel, *, slots: Slots, max_skew_ms: int, used: UsedInWindow) -> None:
         self._kernel = kernel
         self._used = used
-        self._slots = {TagKind.KNOCK: slots, TagKind.CLOCK: CLOCK_SLOTS}
+        self._slots = slots
         self._skew_ms = {TagKind.KNOCK: max_skew_ms, TagKind.CLOCK: CLOCK_SKEW_MS}
         self._holders: dict[HolderId, ChannelKeys] = {}
         self._armed: dict[_Window, _Tags] = {}
@@ -87,10 +105,10 @@ class Gate:
                 # Only what the kernel has confirmed counts as armed; the rest is tried again at the next renewal.
                 self._armed[key] = self._arm(key, self._holders, now_ms)
 
-    def follow(self, *, slots: int, max_skew_ms: int) -> bool:
-        """Go by another number of slots and another skew, from the next `rearm` on; whether that is a change."""
-        before = self._slots[TagKind.KNOCK], self._skew_ms[TagKind.KNOCK]
-        self._slots[TagKind.KNOCK], self._skew_ms[TagKind.KNOCK] = slots, max_skew_ms
+    def follow(self, *, slots: Slots, max_skew_ms: int) -> bool:
+        """Go by other numbers of slots and another skew, from the next `rearm` on; whether that is a change."""
+        before = self._slots, self._skew_ms[TagKind.KNOCK]
+        self._slots, self._skew_ms[TagKind.KNOCK] = slots, max_skew_ms
         return before != (slots, max_skew_ms)
 
     def rearm(self, now_ms: int, first_window: int = 0) -> None:
@@ -146,8 +164,8 @@ class Gate:
         tags = {
             compute_tag(keys, TagPosition(kind, window, slot)): (holder, slot)
             for holder, keys in holders.items()
-            for slot in range(self._slots[kind])
-            if holder.channel is not Channel.DEVICE or (holder.number, slot) not in used
+            for slot in range(self._slots.of(holder.channel, kind))
+            if holder.channel is Channel.INVITE or (holder.number, holder.used_as(slot)) not in used
         }
         self._kernel.arm(tags, timeout_ms)
         return tags

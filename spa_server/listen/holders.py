@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from spa_protocol.delegation import Certificate, delegate_secret
 from spa_protocol.keys import Channel, ChannelKeys, derive
 from spa_protocol.signature import VerifyingKey
 from spa_server.decide.decision import DeviceStanding
+from spa_server.lease_label import lease_label
 from spa_server.listen.gate import HolderId
 from spa_server.remember.registry import Credential, Device, Invite, Registry
 
@@ -20,18 +22,41 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class DeviceHolder:
-    """A device by one of its credentials."""
+    """A device by one of its credentials. `delegated`: it is those to whom it delegates that knock by these keys."""
 
     device: Device
     credential: Credential
     key: VerifyingKey
     keys: ChannelKeys
+    delegated: bool = False
 
     def standing(self, now_s: int) -> DeviceStanding:
         """What the decision needs to know of it."""
         retires_s = self.credential.retires_s
         retired = retires_s is not None and retires_s <= now_s
         return DeviceStanding(self.device.label, self.device.roles, self.device.enabled, retired)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who knocks: a device, or its delegate by a certificate whose signatures were verified."""
+
+    holder: DeviceHolder
+    certificate: Certificate | None = None
+
+    @property
+    def delegate(self) -> str:
+        """The delegate's name; "" where the device itself knocks."""
+        return self.certificate.name if self.certificate is not None else ""
+
+    @property
+    def label(self) -> str:
+        """What is written beside its leases."""
+        return lease_label(self.holder.device.label, self.delegate)
+
+    def __str__(self) -> str:
+        device = self.holder.device
+        return f"{self.delegate} for {device.label}" if self.delegate else device.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +92,11 @@ def _devices(holders: Holders) -> dict[str, Device]:
     return {holder.device.label: holder.device for holder in holders.values() if isinstance(holder, DeviceHolder)}
 
 
-def read_holders(registry: Registry, now_s: int, previous: Holders) -> Holders:
-    """Every live credential and unexpired invite. `previous` saves deriving the same keys again."""
+def read_holders(registry: Registry, now_s: int, previous: Holders, *, delegates: bool) -> Holders:
+    """Every live credential and unexpired invite, and with `delegates` what is derived of each credential for those.
+
+    `previous` saves deriving the same keys again.
+    """
     devices = {device.id: device for device in registry.devices()}
     holders: dict[HolderId, DeviceHolder | InviteHolder] = {}
     for credential in registry.credentials(now_s):
@@ -80,6 +108,11 @@ def read_holders(registry: Registry, now_s: int, previous: Holders) -> Holders:
         keys = known.keys if known else derive(credential.gate_secret, Channel.DEVICE)
         key = VerifyingKey.from_bytes(credential.public_key)
         holders[holder_id] = DeviceHolder(device, credential, key, keys)
+        if delegates:
+            holder_id = HolderId(Channel.DELEGATE, credential.id)
+            known = previous.get(holder_id)
+            keys = known.keys if known else derive(delegate_secret(credential.gate_secret), Channel.DELEGATE)
+            holders[holder_id] = DeviceHolder(device, credential, key, keys, delegated=True)
     for invite in registry.invites(now_s):
         holder_id = HolderId(Channel.INVITE, invite.id)
         known = previous.get(holder_id)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from spa_protocol.keys import Channel
 from spa_server.config import ServerConfig
 from spa_server.listen.account import Account, FirstRecord
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
 from spa_server.listen.firewall_link import FirewallLink
-from spa_server.listen.gate import Gate
-from spa_server.listen.knocks import KnockHandler
+from spa_server.listen.gate import Gate, Slots
+from spa_server.listen.knocks import KnockHandler, Rules
 from spa_server.listen.membership import Membership
+from spa_server.remember.delegations import Delegations
 from spa_server.remember.fence import enter_boot, read_boot_id
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.refusals import RefusalRing
@@ -52,12 +54,15 @@ class Judge:
         fenced_at_boot_ms = enter_boot(store, witness, read_boot_id(), now.boot_ms)
         self._used = UsedSlots(store, witness)
         self._sources = SourcesOfDevices(store)
+        self._delegations = Delegations(store)
         self._account = Account(RefusalRing(store), audit)
         self._housekept_ms = now.boot_ms
         max_skew_ms = config.max_skew_s * 1000
         self._membership = Membership(
             registry,
-            Gate(link, slots=config.slots, max_skew_ms=max_skew_ms, used=self._used.of_window),
+            self._delegations,
+            Gate(link, slots=_slots(config), max_skew_ms=max_skew_ms, used=self._used.of_window),
+            delegates=config.delegate_slots > 0,
             fenced_at_boot_ms=fenced_at_boot_ms,
             floor_window=self._used.first_window(),
             max_skew_ms=max_skew_ms,
@@ -65,13 +70,11 @@ class Judge:
         )
         self._handler = KnockHandler(
             membership=self._membership,
-            services=config.services,
-            max_skew_ms=max_skew_ms,
-            slots=config.slots,
-            replies=config.replies,
+            rules=_rules(config),
             identity=identity,
             used=self._used,
             sources=self._sources,
+            delegations=self._delegations,
             account=self._account,
             leases=link,
             random_bytes=os.urandom,
@@ -84,8 +87,8 @@ class Judge:
 
     @property
     def holders(self) -> int:
-        """How many keys and invites may knock."""
-        return len(self._membership.holders)
+        """How many keys and invites may knock; those of delegates are not counted besides."""
+        return sum(holder.channel is not Channel.DELEGATE for holder in self._membership.holders)
 
     @property
     def results(self) -> Mapping[str, int]:
@@ -103,11 +106,8 @@ class Judge:
 
     def follow(self, config: ServerConfig) -> None:
         """Judge by another configuration. What was used and who may knock stay; `keep_up` arms what changes."""
-        max_skew_ms = config.max_skew_s * 1000
-        self._handler.follow(
-            services=config.services, max_skew_ms=max_skew_ms, slots=config.slots, replies=config.replies
-        )
-        self._membership.follow(slots=config.slots, max_skew_ms=max_skew_ms)
+        self._handler.follow(_rules(config))
+        self._membership.follow(slots=_slots(config), max_skew_ms=config.max_skew_s * 1000)
 
     def tags_are_gone(self) -> None:
         """The kernel has lost the tags; `keep_up` arms them all."""
@@ -129,9 +129,24 @@ class Judge:
         self._membership.forget_expired(now)
         self._used.prune(max(MOST_USED_SLOTS, 4 * self.armed))
         self._sources.prune()
+        self._delegations.prune()
         self.store.checkpoint()
         self._housekept_ms = now.boot_ms
 
     def next_renewal_s(self, now: Instant) -> float:
         """How long the gate stays true by itself."""
         return (self._membership.gate.next_renewal_ms(now.wall_ms) - now.wall_ms) / 1000
+
+
+def _slots(config: ServerConfig) -> Slots:
+    return Slots(config.slots, config.delegate_slots)
+
+
+def _rules(config: ServerConfig) -> Rules:
+    return Rules(
+        services=config.services,
+        max_skew_ms=config.max_skew_s * 1000,
+        slots=_slots(config),
+        replies=config.replies,
+        max_delegation_s=config.max_delegation_s,
+    )

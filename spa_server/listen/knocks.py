@@ -11,26 +11,37 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from spa_protocol.body import VERSION, MalformedBody, MessageType, body_head
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.keys import Channel
-from spa_protocol.knock import MAX_SERVICES, Knock
+from spa_protocol.knock import MAX_SERVICES, Action, Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
-from spa_protocol.signature import SignatureKind
+from spa_protocol.signature import SignatureKind, VerifyingKey
 from spa_protocol.tag import TAG_SIZE, TagKind, TagPosition
-from spa_server.decide.decision import Grant, Refused, allowed_services, decide, freshness
+from spa_server.decide.decision import (
+    Closing,
+    Delegated,
+    Grant,
+    Refused,
+    allowed_services,
+    decide,
+    decide_close,
+    freshness,
+)
 from spa_server.enforce.client import FirewallError
 from spa_server.listen.account import Account
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
 from spa_server.listen.enrolments import Enrolled, enrol
-from spa_server.listen.gate import ArmedTag, Gate
-from spa_server.listen.holders import DeviceHolder, InviteHolder
+from spa_server.listen.gate import ArmedTag, Gate, Slots
+from spa_server.listen.holders import Asker, DeviceHolder, InviteHolder
 from spa_server.listen.membership import Membership
 from spa_server.listen.verdict import Verdict, seal_verdict, told
+from spa_server.remember.delegations import Delegations, is_revoked
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import StateError
@@ -41,18 +52,32 @@ from spa_server.tell.audit import NotWritten
 
 log = logging.getLogger("spa.knock")
 
-_KINDS = {kind.value for kind in SignatureKind}
+_KINDS = frozenset(SignatureKind)
 
 
 class GrantFailed(Exception):
     """The kernel did not confirm a grant; nothing may be said to be open."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What of the configuration knocks are judged by."""
+
+    services: tuple[Service, ...]
+    max_skew_ms: int
+    slots: Slots
+    replies: bool
+    max_delegation_s: int
+
+
 class LeaseOpener(Protocol):
-    """The part of the firewall process that opens leases."""
+    """The part of the firewall process that opens and closes leases."""
 
     def open_leases(self, grant: Grant, label: str) -> tuple[int, ...]:
         """Open all of a grant in one transaction; seconds left, service by service. Raises GrantFailed."""
+
+    def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
+        """Close what the label has open of these; the services of which something was. Raises GrantFailed."""
 
 
 class KnockHandler:
@@ -62,25 +87,21 @@ class KnockHandler:
         self,
         *,
         membership: Membership,
-        services: tuple[Service, ...],
-        max_skew_ms: int,
-        slots: int,
-        replies: bool,
+        rules: Rules,
         identity: ServerIdentity,
         used: UsedSlots,
         sources: SourcesOfDevices,
+        delegations: Delegations,
         account: Account,
         leases: LeaseOpener,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._membership = membership
-        self._services = services
-        self._max_skew_ms = max_skew_ms
-        self._slots = slots
-        self._replies = replies
+        self._rules = rules
         self._identity = identity
         self._used = used
         self._sources = sources
+        self._delegations = delegations
         self._account = account
         self._leases = leases
         self._random_bytes = random_bytes
@@ -89,10 +110,9 @@ class KnockHandler:
     def _results(self) -> Counter[str]:
         return self._account.counts.results
 
-    def follow(self, *, services: tuple[Service, ...], max_skew_ms: int, slots: int, replies: bool) -> None:
+    def follow(self, rules: Rules) -> None:
         """Judge by another configuration from now on."""
-        self._services, self._max_skew_ms = services, max_skew_ms
-        self._slots, self._replies = slots, replies
+        self._rules = rules
 
     @property
     def _gate(self) -> Gate:
@@ -115,8 +135,8 @@ class KnockHandler:
             self._membership.catch_up(arrival.at)
         except (StateError, FirewallError) as error:
             log.error("nothing is judged while the registry cannot be read: %s", error)
-            if armed.holder.channel is Channel.DEVICE and armed.position.kind is TagKind.KNOCK:
-                self._used.void(Slot(armed.holder.number, armed.position.window, armed.position.slot))
+            if armed.holder.channel is not Channel.INVITE and armed.position.kind is TagKind.KNOCK:
+                self._used.void(_slot(armed))
             self._results["unreadable_registry"] += 1
             return None
         holder = self._membership.holders.get(armed.holder)
@@ -125,42 +145,86 @@ class KnockHandler:
             return None
         opened = unseal(arrival.datagram, holder.keys.request_seal)
         if opened is None:
-            self._refuse(arrival, holder, Refused(Refusal.NOT_OPENED))
+            self._refuse(arrival, _asker(holder), Refused(Refusal.NOT_OPENED))
             return None
         if isinstance(holder, DeviceHolder):
             verdict = self._judge_knock(arrival, holder, armed, opened)
         else:
             verdict = self._judge_enrolment(arrival, holder, armed, opened)
-        if verdict is None or not self._replies:
+        if verdict is None or not self._rules.replies:
             return None
-        nonce = self._random_bytes(NONCE_SIZE)
+        nonce, slots = self._random_bytes(NONCE_SIZE), self._rules.slots.of(armed.holder.channel, TagKind.KNOCK)
         return seal_verdict(
-            verdict, arrival, opened, keys=holder.keys, identity=self._identity, slots=self._slots, nonce=nonce
+            verdict, arrival, opened, keys=holder.keys, identity=self._identity, slots=slots, nonce=nonce
         )
 
     def _judge_knock(self, arrival: Arrival, holder: DeviceHolder, armed: ArmedTag, opened: Opened) -> Verdict | None:
         if not self._is_expected(arrival, holder, opened, MessageType.KNOCK):
             return None
+        read = self._verified(arrival, holder, opened)
+        if not isinstance(read, Knock):
+            return read
+        asker = Asker(holder, read.certificate)
+        untimely = self._untimely(read.time_ms, armed.position, arrival.at)
+        if untimely is not None:
+            return self._refuse(arrival, asker, untimely, read.time_ms - arrival.at.wall_ms)
+        unrecorded = self._use(armed)
+        if unrecorded is not None:
+            return self._refuse(arrival, asker, unrecorded)
+        standing, delegated = holder.standing(arrival.at.wall_s), self._delegated(asker, arrival.at)
+        if read.action is Action.CLOSE:
+            closing = decide_close(read, arrival.path, standing, self._rules.services, delegated)
+            if isinstance(closing, Refused):
+                return self._refuse(arrival, asker, closing, wanted=read.services)
+            return self._close(arrival, asker, closing)
+        decision = decide(read, arrival.path, standing, self._rules.services, delegated)
+        if isinstance(decision, Refused):
+            return self._refuse(arrival, asker, decision, wanted=read.services)
+        unrecorded = self._record(arrival, asker, decision)
+        if unrecorded is not None:
+            return self._refuse(arrival, asker, unrecorded)
+        return self._grant(arrival, asker, decision, read.time_ms - arrival.at.wall_ms)
+
+    def _verified(self, arrival: Arrival, holder: DeviceHolder, opened: Opened) -> Knock | Verdict | None:
+        """The knock, its signature verified; else what to answer, which is nothing unless the device signed it."""
+        if holder.delegated:
+            return self._verified_of_delegate(arrival, holder, opened)
         if not opened.is_signed_by(holder.key, Domain.KNOCK, self._identity.public):
-            self._refuse(arrival, holder, Refused(Refusal.BAD_SIGNATURE))
+            self._refuse(arrival, Asker(holder), Refused(Refusal.BAD_SIGNATURE))
             return None
         try:
             knock = Knock.parse(opened.message)
         except MalformedBody as error:
-            return self._refuse(arrival, holder, Refused(Refusal.MALFORMED, str(error)))
-        untimely = self._untimely(knock.time_ms, armed.position, arrival.at)
-        if untimely is not None:
-            return self._refuse(arrival, holder, untimely, knock.time_ms - arrival.at.wall_ms)
-        unrecorded = self._use(holder, armed.position)
-        if unrecorded is not None:
-            return self._refuse(arrival, holder, unrecorded)
-        decision = decide(knock, arrival.path, holder.standing(arrival.at.wall_s), self._services)
-        if isinstance(decision, Refused):
-            return self._refuse(arrival, holder, decision, wanted=knock.services)
-        unrecorded = self._record(arrival, holder, decision)
-        if unrecorded is not None:
-            return self._refuse(arrival, holder, unrecorded)
-        return self._grant(arrival, holder, decision, knock.time_ms - arrival.at.wall_ms)
+            return self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, str(error)))
+        if knock.certificate is not None:
+            return self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, "a certificate of the device's own"))
+        return knock
+
+    def _verified_of_delegate(self, arrival: Arrival, holder: DeviceHolder, opened: Opened) -> Knock | None:
+        """The same by a delegate's key, which stands in the knock, in a certificate that the device has signed."""
+        try:
+            knock = Knock.parse(opened.message)
+        except MalformedBody as error:
+            self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, str(error)))
+            return None
+        certificate = knock.certificate
+        if certificate is None:
+            self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, "no certificate"))
+            return None
+        delegate = VerifyingKey(certificate.key)
+        if not certificate.is_signed_by(holder.key, self._identity.public) or not opened.is_signed_by(
+            delegate, Domain.KNOCK, self._identity.public
+        ):
+            self._refuse(arrival, Asker(holder), Refused(Refusal.BAD_SIGNATURE))
+            return None
+        return knock
+
+    def _delegated(self, asker: Asker, now: Instant) -> Delegated | None:
+        certificate = asker.certificate
+        if certificate is None:
+            return None
+        revoked = is_revoked(self._membership.revoked, asker.holder.device.id, certificate.name, certificate.issued_s)
+        return Delegated(certificate, revoked, now.wall_ms, self._rules.max_delegation_s, self._rules.max_skew_ms)
 
     def _judge_enrolment(
         self, arrival: Arrival, holder: InviteHolder, armed: ArmedTag, opened: Opened
@@ -195,17 +259,19 @@ class KnockHandler:
         self, arrival: Arrival, holder: DeviceHolder | InviteHolder, opened: Opened, message: MessageType
     ) -> bool:
         head = body_head(opened.body)
-        kinds = {holder.key.kind.value} if isinstance(holder, DeviceHolder) else _KINDS
-        if head[:2] == (VERSION, message.value) and head[2] in kinds:
+        kinds = _KINDS
+        if isinstance(holder, DeviceHolder):
+            kinds = frozenset({SignatureKind.ED25519 if holder.delegated else holder.key.kind})
+        if head[:2] == (VERSION, message.value) and head[2] in {kind.value for kind in kinds}:
             return True
         about = "version {}, type {}, signature kind {}".format(*head)
-        self._refuse(arrival, holder, Refused(Refusal.UNKNOWN_VERSION, about))
+        self._refuse(arrival, _asker(holder), Refused(Refusal.UNKNOWN_VERSION, about))
         return False
 
     def _untimely(self, time_ms: int, position: TagPosition, now: Instant) -> Refused | None:
         if position.kind.window(time_ms) != position.window:
             return Refused(Refusal.MALFORMED, "its time is not in its tag's window")
-        stale = freshness(time_ms, now.wall_ms, self._max_skew_ms)
+        stale = freshness(time_ms, now.wall_ms, self._rules.max_skew_ms)
         if stale is not None:
             return Refused(stale)
         if position.kind is TagKind.CLOCK:
@@ -214,23 +280,26 @@ class KnockHandler:
             return Refused(Refusal.BEFORE_START)
         return None
 
-    def _use(self, holder: DeviceHolder, position: TagPosition) -> Refused | None:
+    def _use(self, armed: ArmedTag) -> Refused | None:
         """Use the slot, at most once, written down before anything is decided."""
         try:
-            use = self._used.use(holder.credential.id, position.window, position.slot)
+            use = self._used.use(*_slot(armed))
         except NotRecorded as error:
             return self._unrecorded(error)
         if use is Use.RETIRED:
             return Refused(Refusal.BEFORE_START)
         return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
 
-    def _record(self, arrival: Arrival, holder: DeviceHolder, grant: Grant) -> Refused | None:
-        """Write down what the device is about to get: its source, to shut it out there later, and in the audit trail,
-        so that no kill between the kernel's doing and the record of it can hide a grant.
+    def _record(self, arrival: Arrival, asker: Asker, grant: Grant) -> Refused | None:
+        """Write down what is about to be had: its source, to shut it out there later, the delegation, and all of it in
+        the audit trail, so that no kill between the kernel's doing and the record of it can hide a grant.
         """
         try:
-            self._sources.note(holder.device.label, grant.source, arrival.at.wall_s)
-            self._account.granting(arrival, holder, grant)
+            for label in {asker.holder.device.label, asker.label}:
+                self._sources.note(label, grant.source, arrival.at.wall_s)
+            if asker.certificate is not None:
+                self._delegations.note(asker.holder.device, asker.certificate, arrival.at.wall_s)
+            self._account.granting(arrival, asker, grant)
         except NotRecorded as error:
             return self._unrecorded(error)
         except NotWritten as error:
@@ -254,30 +323,48 @@ class KnockHandler:
         log.error("nothing is opened while the audit trail cannot be written: %s", error)
         return Refused(Refusal.NOT_RECORDED)
 
-    def _grant(self, arrival: Arrival, holder: DeviceHolder, grant: Grant, skew_ms: int) -> Verdict:
-        label = holder.device.label
+    def _grant(self, arrival: Arrival, asker: Asker, grant: Grant, skew_ms: int) -> Verdict:
         try:
-            left_s = self._leases.open_leases(grant, label)
+            left_s = self._leases.open_leases(grant, asker.label)
         except GrantFailed as error:
-            log.error("the lease for %s was not opened: %s", label, error)
-            self._account.counts.kernel_errors += 1
-            return self._refuse(arrival, holder, Refused(Refusal.KERNEL_FAILED))
-        self._account.granted(arrival, holder, grant, left_s, skew_ms)
+            return self._undone(arrival, asker, f"the lease for {asker.label} was not opened: {error}")
+        self._account.granted(arrival, asker, grant, left_s, skew_ms)
         services = tuple(told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
-        return Verdict(None, services, label)
+        return Verdict(None, services, asker.label)
+
+    def _close(self, arrival: Arrival, asker: Asker, closing: Closing) -> Verdict:
+        try:
+            closed = self._leases.close_leases(closing, asker.label)
+        except GrantFailed as error:
+            return self._undone(arrival, asker, f"the leases of {asker.label} were not closed: {error}")
+        self._account.closed(arrival, asker, closing, closed)
+        return Verdict(None, tuple(told(service, 0) for service in closed[:MAX_SERVICES]), asker.label)
+
+    def _undone(self, arrival: Arrival, asker: Asker, what: str) -> Verdict:
+        log.error(what)
+        self._account.counts.kernel_errors += 1
+        return self._refuse(arrival, asker, Refused(Refusal.KERNEL_FAILED))
 
     def _welcome(self, arrival: Arrival, holder: InviteHolder, enrolled: Enrolled, calls_itself: str) -> Verdict:
         self._account.enrolled(arrival, holder, enrolled, calls_itself)
-        allowed = allowed_services(enrolled.device.roles, self._services)[:MAX_SERVICES]
+        allowed = allowed_services(enrolled.device.roles, self._rules.services)[:MAX_SERVICES]
         return Verdict(None, tuple(told(service, 0) for service in allowed), enrolled.device.label)
 
     def _refuse(
         self,
         arrival: Arrival,
-        holder: DeviceHolder | InviteHolder,
+        who: Asker | InviteHolder,
         refused: Refused,
         skew_ms: int = 0,
         wanted: tuple[str, ...] = (),
     ) -> Verdict:
-        self._account.refused(arrival, holder, refused, self._services, skew_ms, wanted)
+        self._account.refused(arrival, who, refused, self._rules.services, skew_ms, wanted)
         return Verdict(refused, (), refused.about)
+
+
+def _slot(armed: ArmedTag) -> Slot:
+    return Slot(armed.holder.number, armed.position.window, armed.holder.used_as(armed.position.slot))
+
+
+def _asker(holder: DeviceHolder | InviteHolder) -> Asker | InviteHolder:
+    return Asker(holder) if isinstance(holder, DeviceHolder) else holder

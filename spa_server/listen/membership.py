@@ -10,8 +10,9 @@ import logging
 
 from spa_protocol.tag import TagKind
 from spa_server.listen.clock import Instant
-from spa_server.listen.gate import Gate
+from spa_server.listen.gate import Gate, Slots
 from spa_server.listen.holders import Holders, InviteHolder, changes, read_holders
+from spa_server.remember.delegations import Delegations, Revoked
 from spa_server.remember.fence import first_open_window
 from spa_server.remember.registry import Registry
 from spa_server.tell.event_types import REGISTRY_SEEN
@@ -29,8 +30,10 @@ class Membership:
     def __init__(
         self,
         registry: Registry,
+        delegations: Delegations,
         gate: Gate,
         *,
+        delegates: bool,
         fenced_at_boot_ms: int | None,
         floor_window: int,
         max_skew_ms: int,
@@ -39,6 +42,9 @@ class Membership:
         self.registry = registry
         self.gate = gate
         self.holders: Holders = {}
+        self.revoked: Revoked = {}
+        self._delegations = delegations
+        self._delegates = delegates
         self._fenced_at_boot_ms = fenced_at_boot_ms
         self._floor_window = floor_window
         self._max_skew_ms = max_skew_ms
@@ -60,9 +66,10 @@ class Membership:
         )
         return max(fence, self._floor_window)
 
-    def follow(self, *, slots: int, max_skew_ms: int) -> None:
+    def follow(self, *, slots: Slots, max_skew_ms: int) -> None:
         """Go by another configuration, from the next `keep_time` on."""
         self._max_skew_ms = max_skew_ms
+        self._delegates = slots.delegates > 0
         if self.gate.follow(slots=slots, max_skew_ms=max_skew_ms):
             self._is_rearming = True
 
@@ -85,7 +92,8 @@ class Membership:
 
     def read_again(self, now: Instant) -> None:
         """Read the registry, and arm and disarm what has changed; also drops what has expired meanwhile."""
-        self.holders = read_holders(self.registry, now.wall_s, self.holders)
+        self.revoked = self._delegations.revoked()
+        self.holders = read_holders(self.registry, now.wall_s, self.holders, delegates=self._delegates)
         keys = {holder_id: holder.keys for holder_id, holder in self.holders.items()}
         self.gate.set_holders(keys, now.wall_ms, self.first_window(now))
 

@@ -1,13 +1,38 @@
 """The tables of the state file, and their version.
 
-Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite), `used`
+Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite),
+`delegations` (delegation, revoked_delegation), `used`
 (used, used_floor, used_forced), `sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
 """
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """Kept in `PRAGMA user_version`. 0 is a file that was never filled."""
+
+_DELEGATIONS = (
+    # What was seen of each delegation: its certificate comes with every knock, so nothing hangs on these rows.
+    """
+    CREATE TABLE delegation (
+      device_id INTEGER NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+      name TEXT NOT NULL,
+      services TEXT NOT NULL,
+      issued_s INTEGER NOT NULL,
+      expires_s INTEGER NOT NULL,
+      last_s INTEGER NOT NULL,
+      PRIMARY KEY (device_id, name, issued_s)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # An empty name stands for every delegate of the device.
+    """
+    CREATE TABLE revoked_delegation (
+      device_id INTEGER NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+      name TEXT NOT NULL,
+      up_to_s INTEGER NOT NULL,
+      PRIMARY KEY (device_id, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 
 TABLES = (
     """
@@ -106,4 +131,8 @@ TABLES = (
       fenced_at_boottime_ms INTEGER
     ) STRICT
     """,
+    *_DELEGATIONS,
 )
+
+UPGRADES = {1: _DELEGATIONS}
+"""What makes of a file of each older version one of the next."""

@@ -162,7 +162,7 @@ def open_store(folder: Path, *, create: bool = False, busy_ms: int = BUSY_MS) ->
 
 def _prepare(store: Store, *, create: bool) -> None:
     version = int(store.rows("PRAGMA user_version")[0][0])
-    if version not in (0, schema.VERSION):
+    if version not in (0, schema.VERSION, *schema.UPGRADES):
         raise StateError(
             f"{store.path}: made by another version of spa-server (format {version}, this one reads "
             f"{schema.VERSION}); run the version that made it"
@@ -189,6 +189,17 @@ def _prepare(store: Store, *, create: bool) -> None:
                 for table in schema.TABLES:
                     connection.execute(table)
                 connection.execute(f"PRAGMA user_version={schema.VERSION}")
+    elif version != schema.VERSION:
+        _upgrade(store)
+
+
+def _upgrade(store: Store) -> None:
+    """All steps to this version in one transaction; another process may have done them meanwhile."""
+    with store.durable() as connection:
+        while (version := int(connection.execute("PRAGMA user_version").fetchone()[0])) != schema.VERSION:
+            for statement in schema.UPGRADES[version]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={version + 1}")
 
 
 def _check_folder(folder: Path) -> os.stat_result:

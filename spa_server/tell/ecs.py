@@ -87,7 +87,7 @@ def _people(event: Event) -> dict[str, object]:
 
 
 def _own(event: Event) -> dict[str, object]:
-    own: dict[str, object] = _filled(about=event.about[:LONGEST_TEXT])
+    own: dict[str, object] = _filled(about=event.about[:LONGEST_TEXT], delegate=event.delegate)
     if event.services:
         own["services"] = [{"name": name, "seconds": seconds} for name, seconds in event.services]
     if event.skew_ms is not None:

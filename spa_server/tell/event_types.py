@@ -48,6 +48,14 @@ REFUSED = EventType(
     "denied",
     "a datagram with a live tag of a device or an invite was refused; event.reason says why",
 )
+CLOSED = EventType(
+    "closed",
+    "61c7a0e644eb48d0a915d7c7961a5650",
+    logging.INFO,
+    "network",
+    "end",
+    "a device gave back what it had open, before its time",
+)
 ENROLLING = EventType(
     "enrolling",
     "cfa1e300acb741c282953ae63af35f3f",
@@ -130,6 +138,14 @@ DEVICES_IMPORTED = EventType(
     "iam",
     "creation",
     "the devices of an export were added",
+)
+DELEGATION_REVOKED = EventType(
+    "delegation-revoked",
+    "c05865b5df434fe2b272b770dd8ad349",
+    logging.INFO,
+    "iam",
+    "deletion",
+    "what a device had delegated was taken back",
 )
 REGISTRY_SEEN = EventType(
     "registry-seen",

@@ -35,7 +35,8 @@ class Actor:
 class Event:
     """Something that happened, and all that is told of it. `message` is a sentence for people; nothing is secret.
 
-    `user` and `device` are whom it concerns; `actor` is who did it, where that is a person at a command line.
+    `user` and `device` are whom it concerns, `delegate` who acts for that device by its leave; `actor` is who did it,
+    where that is a person at a command line.
     `services` are pairs of a name and seconds. `session` is the same in all records of one knock or one command.
     """
 
@@ -48,6 +49,7 @@ class Event:
     destination: Address | None = None
     user: str = ""
     device: str = ""
+    delegate: str = ""
     services: tuple[tuple[str, int], ...] = ()
     session: str = ""
     skew_ms: int | None = None

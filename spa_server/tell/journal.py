@@ -56,6 +56,7 @@ def fields_of(event: Event) -> dict[str, str]:
         "SPA_REASON": event.reason,
         "SPA_ABOUT": event.about,
         "SPA_DEVICE": event.device,
+        "SPA_DELEGATE": event.delegate,
         "SPA_USER": event.user,
         "SPA_SOURCE": str(event.source) if event.source is not None else "",
         "SPA_DESTINATION": str(event.destination) if event.destination is not None else "",

@@ -16,7 +16,7 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.knock import Knock
 from spa_protocol.seal import BODY_SIZE, HEAD_SIZE, Domain, seal, unseal
-from spa_protocol.signature import SeedSigner, VerifyingKey
+from spa_protocol.signature import SeedSigner, SignatureKind, VerifyingKey
 from spa_protocol.text import BadText, TextKind, decode, encode
 from tests.fuzz.server_targets import SERVER_TARGETS
 from tests.fuzz.target import Target

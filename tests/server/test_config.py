@@ -52,6 +52,8 @@ def test_the_template_loads_and_shows_the_defaults(path: Path) -> None:
         user="spa",
         max_skew_s=60,
         slots=16,
+        delegate_slots=8,
+        max_delegation_s=604_800,
         replies=True,
         services=config.services,
         audit_file=Path("/var/lib/spa/audit.jsonl"),

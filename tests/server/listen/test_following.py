@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from spa_server.enforce.client import FirewallFailed
-from spa_server.listen.gate import LEAD_MS
+from spa_server.listen.gate import LEAD_MS, Slots
+from spa_server.listen.knocks import Rules
 from tests.server.listen.world import SKEW_MS, SLOTS, START, ListeningServer, later
 
 
 def test_more_slots_are_armed_at_the_next_turn_and_fewer_disarmed(server: ListeningServer) -> None:
     server.add("alice-laptop")
     before = set(server.firewall.armed)
-    server.membership.follow(slots=SLOTS + 2, max_skew_ms=SKEW_MS)
+    server.membership.follow(slots=Slots(SLOTS + 2, 0), max_skew_ms=SKEW_MS)
     server.membership.keep_time(START)
     more = set(server.firewall.armed)
     assert before < more
-    server.membership.follow(slots=SLOTS, max_skew_ms=SKEW_MS)
+    server.membership.follow(slots=Slots(SLOTS, 0), max_skew_ms=SKEW_MS)
     server.membership.keep_time(START)
     assert server.firewall.armed == before
 
@@ -24,7 +27,7 @@ def test_more_slots_are_armed_at_the_next_turn_and_fewer_disarmed(server: Listen
 def test_another_skew_arms_other_windows(server: ListeningServer) -> None:
     server.add("alice-laptop")
     before = set(server.firewall.armed)
-    server.membership.follow(slots=SLOTS, max_skew_ms=3 * SKEW_MS)
+    server.membership.follow(slots=Slots(SLOTS, 0), max_skew_ms=3 * SKEW_MS)
     server.membership.keep_time(START)
     assert before < server.firewall.armed
     assert max(timeout for _, timeout in server.firewall.armings) >= 3 * SKEW_MS + LEAD_MS
@@ -33,7 +36,7 @@ def test_another_skew_arms_other_windows(server: ListeningServer) -> None:
 def test_the_same_configuration_arms_nothing_anew(server: ListeningServer) -> None:
     server.add("alice-laptop")
     server.firewall.armings.clear()
-    server.membership.follow(slots=SLOTS, max_skew_ms=SKEW_MS)
+    server.membership.follow(slots=Slots(SLOTS, 0), max_skew_ms=SKEW_MS)
     server.membership.keep_time(START)
     assert server.firewall.armings == []
 
@@ -68,11 +71,12 @@ def test_what_could_not_be_armed_is_armed_at_the_next_turn(server: ListeningServ
 
 def test_judging_follows_services_replies_and_slots(server: ListeningServer) -> None:
     alice = server.add("alice-laptop")
-    server.handler.follow(services=(), max_skew_ms=SKEW_MS, slots=16, replies=True)
+    rules = Rules((), SKEW_MS, Slots(16, 8), replies=True, max_delegation_s=60)
+    server.handler.follow(rules)
     knock = alice.knock(START.wall_ms, 0, "web")
     answer = alice.answer(server.hear(knock, START), knock)
     assert answer is not None
     assert answer.refusal is not None
     assert answer.slots == 16
-    server.handler.follow(services=(), max_skew_ms=SKEW_MS, slots=16, replies=False)
+    server.handler.follow(replace(rules, replies=False))
     assert server.hear(alice.knock(START.wall_ms, 1, "web"), START) is None

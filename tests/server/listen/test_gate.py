@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spa_protocol.keys import Channel, ChannelKeys, derive
 from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, TagKind, TagPosition, compute_tag
 from spa_server.enforce.client import FirewallFailed
-from spa_server.listen.gate import LEAD_MS, Gate, HolderId
+from spa_server.listen.gate import LEAD_MS, Gate, HolderId, Slots
 from tests.server.listen.world import SKEW_MS, SLOTS, RecordingFirewall, secret
 
 NOW_MS = 1_767_225_600_000 + 30_000
@@ -20,7 +20,7 @@ MINUTE_MS, DAY_MS = 60_000, 86_400_000
 WINDOW = TagKind.KNOCK.window(NOW_MS)
 ALICE, BOB = HolderId(Channel.DEVICE, 1), HolderId(Channel.INVITE, 1)
 KEYS = {ALICE: derive(secret("alice"), Channel.DEVICE), BOB: derive(secret("bob"), Channel.INVITE)}
-Slots = tuple[tuple[int, int], ...]
+Uses = tuple[tuple[int, int], ...]
 times_ms = st.integers(10 * DAY_MS, 1 << 42)
 near_midnight_ms = st.builds(lambda day, off: day * DAY_MS + off, st.integers(10, 40_000), st.integers(-5000, 5000))
 
@@ -34,9 +34,9 @@ def knock_tags(keys: ChannelKeys, windows: range) -> set[bytes]:
 
 
 def new_gate(
-    firewall: RecordingFirewall, *holders: HolderId, now_ms: int = NOW_MS, first_window: int = 0, used: Slots = ()
+    firewall: RecordingFirewall, *holders: HolderId, now_ms: int = NOW_MS, first_window: int = 0, used: Uses = ()
 ) -> Gate:
-    gate = Gate(firewall, slots=SLOTS, max_skew_ms=SKEW_MS, used=lambda window: used)
+    gate = Gate(firewall, slots=Slots(SLOTS, 0), max_skew_ms=SKEW_MS, used=lambda window: used)
     gate.set_holders({holder: KEYS[holder] for holder in holders}, now_ms, first_window)
     return gate
 
@@ -103,7 +103,7 @@ def test_nothing_new_is_due_before_the_next_renewal(now_ms: int) -> None:
 def test_a_tag_lives_in_the_kernel_until_no_clock_within_the_skew_can_send_it(now_ms: int, skew_ms: int) -> None:
     """RecordingFirewall fails for a time that the firewall process would refuse, such as at midnight."""
     firewall = RecordingFirewall()
-    gate = Gate(firewall, slots=1, max_skew_ms=skew_ms, used=lambda window: ())
+    gate = Gate(firewall, slots=Slots(1, 0), max_skew_ms=skew_ms, used=lambda window: ())
     gate.set_holders({ALICE: KEYS[ALICE]}, now_ms)
     for tags, timeout_ms in firewall.armings:
         taken = gate.take(next(iter(tags)))
@@ -134,7 +134,7 @@ def test_no_tag_is_armed_twice_as_time_passes(now_ms: int, steps_ms: list[int]) 
 
 @given(times_ms, st.integers(-600_000, 600_000))
 def test_a_knock_of_any_clock_within_the_skew_finds_its_tag_armed(now_ms: int, skew_ms: int) -> None:
-    gate = Gate(RecordingFirewall(), slots=1, max_skew_ms=abs(skew_ms), used=lambda window: ())
+    gate = Gate(RecordingFirewall(), slots=Slots(1, 0), max_skew_ms=abs(skew_ms), used=lambda window: ())
     gate.set_holders({ALICE: KEYS[ALICE]}, now_ms)
     assert gate.take(tag(KEYS[ALICE], TagKind.KNOCK.window(now_ms + skew_ms))) is not None
 

@@ -15,21 +15,23 @@ from ipaddress import ip_address
 from pathlib import Path as FilePath
 
 from spa_protocol.answer import Answer, open_answer
+from spa_protocol.delegation import DELEGATE_SLOTS
 from spa_protocol.enrolment import Enrolment, seal_enrolment
 from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, exchange_public, public_key
 from spa_protocol.knock import Knock, seal_knock
 from spa_protocol.seal import HEAD_SIZE
 from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind
-from spa_server.decide.decision import Grant, Path
+from spa_server.decide.decision import Closing, Grant, Path
 from spa_server.enforce.client import FirewallFailed, FirewallRefused
 from spa_server.enforce.firewall import LONGEST_TAG_TIMEOUT_MS
 from spa_server.listen.account import Account
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
-from spa_server.listen.gate import Gate, UsedInWindow
-from spa_server.listen.knocks import GrantFailed, KnockHandler
+from spa_server.listen.gate import Gate, Slots, UsedInWindow
+from spa_server.listen.knocks import GrantFailed, KnockHandler, Rules
 from spa_server.listen.membership import Membership
+from spa_server.remember.delegations import Delegations
 from spa_server.remember.fence import enter_boot, mark_new
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.refusals import RefusalRing
@@ -70,6 +72,7 @@ def nonce(*what: object) -> bytes:
     return hashlib.blake2b(repr(what).encode(), digest_size=24).digest()
 
 
+RULES = Rules(SERVICES, SKEW_MS, Slots(TOLD_SLOTS, DELEGATE_SLOTS), replies=True, max_delegation_s=86_400)
 IDENTITY = ServerIdentity(secret("server"), public_key(secret("server")))
 
 
@@ -85,6 +88,7 @@ class RecordingFirewall:
     armed: set[bytes] = field(default_factory=set)
     armings: list[tuple[frozenset[bytes], int]] = field(default_factory=list)
     granted: list[tuple[Grant, str]] = field(default_factory=list)
+    closed: list[tuple[Closing, str]] = field(default_factory=list)
     arming_fails: bool = False
     opening_fails: bool = False
 
@@ -106,6 +110,13 @@ class RecordingFirewall:
             raise GrantFailed("opening fails in this test")
         self.granted.append((grant, label))
         return tuple(item.lease_s for item in grant.services)
+
+    def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
+        if self.opening_fails:
+            raise GrantFailed("closing fails in this test")
+        self.closed.append((closing, label))
+        opened = {item.service for grant, whose in self.granted if whose == label for item in grant.services}
+        return tuple(service for service in closing.services if service in opened)
 
 
 @dataclass(slots=True)
@@ -218,7 +229,9 @@ def _answer(reply: bytes | None, request: bytes, keys: ChannelKeys) -> Answer | 
 class ListeningServer:
     """All between a datagram and its answer, over a state folder; `restart` makes all of it anew, as a new process."""
 
-    def __init__(self, folder: FilePath, now: Instant, *, gate_knows_used: bool = False) -> None:
+    def __init__(
+        self, folder: FilePath, now: Instant, *, gate_knows_used: bool = False, delegate_slots: int = 0
+    ) -> None:
         """`gate_knows_used`: whether slots used before a start stay shut at the gate, as they do in the server; without
         it the record alone must refuse them.
         """
@@ -228,6 +241,7 @@ class ListeningServer:
         self.records = FirstRecords()
         self.firewall = RecordingFirewall()
         self._gate_knows_used = gate_knows_used
+        self._slots = Slots(SLOTS, delegate_slots)
         new = not (folder / "state.sqlite3").exists()
         self.store: Store = open_store(folder, create=True, busy_ms=10)
         if new:
@@ -239,12 +253,15 @@ class ListeningServer:
         self.witness = witness = Witness.open(self._witness)
         fenced_at = enter_boot(self.store, witness, self.boot_id, now.boot_ms)
         self.used = used = UsedSlots(self.store, witness)
+        self.delegations = Delegations(self.store)
         used_at_gate: UsedInWindow = used.of_window if self._gate_knows_used else lambda window: ()
         self.ring = RefusalRing(self.store)
         self.account = Account(self.ring, self.records)
         self.membership = Membership(
             self.registry,
-            Gate(self.firewall, slots=SLOTS, max_skew_ms=SKEW_MS, used=used_at_gate),
+            self.delegations,
+            Gate(self.firewall, slots=self._slots, max_skew_ms=SKEW_MS, used=used_at_gate),
+            delegates=self._slots.delegates > 0,
             fenced_at_boot_ms=fenced_at,
             floor_window=used.first_window(),
             max_skew_ms=SKEW_MS,
@@ -252,13 +269,11 @@ class ListeningServer:
         )
         self.handler = KnockHandler(
             membership=self.membership,
-            services=SERVICES,
-            max_skew_ms=SKEW_MS,
-            slots=TOLD_SLOTS,
-            replies=True,
+            rules=RULES,
             identity=IDENTITY,
             used=used,
             sources=SourcesOfDevices(self.store),
+            delegations=self.delegations,
             account=self.account,
             leases=self.firewall,
             random_bytes=os.urandom,
