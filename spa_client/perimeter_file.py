@@ -11,6 +11,8 @@ from typing import Any
 
 from spa_client.errors import BadConfiguration
 from spa_client.perimeter import LOCAL, SEEN, USUAL_SLOTS, KnownService, Perimeter
+from spa_protocol.body import FieldReader, FieldWriter
+from spa_protocol.delegation import Certificate
 from spa_protocol.names import is_label, is_service_name
 from spa_protocol.place import MAX_HOSTS, MAX_KNOCK_PORTS, is_host
 from spa_protocol.signature import Signer
@@ -37,6 +39,8 @@ def perimeter_text(perimeter: Perimeter) -> str:
         f"answers = {json.dumps(perimeter.answers)}",
         f"slots = {perimeter.slots}",
     ]
+    if perimeter.certificate is not None:
+        lines.append(f"certificate = {json.dumps(_certificate_text(perimeter.certificate))}")
     for service in perimeter.services:
         lines += [
             "",
@@ -80,7 +84,29 @@ def parse_perimeter(text: str, path: Path, name: str, signer: Signer, gate_secre
         answers=reader.value("answers", bool, True),
         slots=_slots(reader),
         services=_services(reader),
+        certificate=_certificate(reader),
     )
+
+
+def _certificate_text(certificate: Certificate) -> str:
+    writer = FieldWriter()
+    certificate.write(writer)
+    return writer.written().hex()
+
+
+def _certificate(reader: _Reader) -> Certificate | None:
+    text = reader.value("certificate", str, "")
+    if not text:
+        return None
+    try:
+        data = bytes.fromhex(text)
+        fields = FieldReader(data, 0, len(data))
+        certificate = Certificate.read(fields)
+    except ValueError:
+        raise reader.wrong("certificate", "a delegation's certificate in hexadecimal digits") from None
+    if fields.rest():
+        raise reader.wrong("certificate", "a delegation's certificate and nothing more")
+    return certificate
 
 
 def _knock_ports(reader: _Reader) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ COMMANDS = {
     "show": ("show", "Show a perimeter and this device's identity."),
     "remove": ("remove", "Forget a perimeter, its key included."),
     "knock": ("knock", "Knock, and say what opened for how long."),
+    "delegate": ("delegate", "Let another key open some services for a while."),
     "exec": ("execute", "Knock, run a command, keep the lease while it runs."),
 }
 """Name, module and summary of each command."""

@@ -8,6 +8,7 @@ import click
 
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.options import timeout_option
+from spa_client.delegating import is_delegation, take_up
 from spa_client.enrol import join
 from spa_client.errors import BadUsage
 from spa_client.storage import Store
@@ -38,14 +39,13 @@ def command(invite: str, name: str | None, replace_old: bool, no_answer: bool, t
         invite = sys.stdin.buffer.read(_LONGEST_INVITE).decode("utf-8", "replace")
     if not invite.strip():
         raise BadUsage("the invite is empty: give the text that starts with spa-invite1")
-    perimeter = join(
-        invite,
-        store=Store.default(),
-        name=name,
-        replace_old=replace_old,
-        answers=not no_answer,
-        timeout_s=timeout_s,
-    )
+    store = Store.default()
+    if is_delegation(invite):
+        perimeter = take_up(invite, store=store, name=name, replace_old=replace_old)
+    else:
+        perimeter = join(
+            invite, store=store, name=name, replace_old=replace_old, answers=not no_answer, timeout_s=timeout_s
+        )
     if as_json:
         from spa_client.commands.show import as_json_text
 

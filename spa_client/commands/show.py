@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from spa_client.commands import EXIT_CODES
@@ -32,6 +34,7 @@ def command(name: str | None, as_json: bool) -> None:
         ("this device", perimeter.label),
         ("its identity", perimeter.device_text),
         ("server identity", perimeter.server_text),
+        *_delegation(perimeter),
         ("source", perimeter.source),
         ("answers", "yes" if perimeter.answers else "no"),
         ("files", str(store.path(perimeter.name))),
@@ -46,10 +49,22 @@ def command(name: str | None, as_json: bool) -> None:
         click.echo(f"{title + ':':<17}{value}")
 
 
+def _delegation(perimeter: Perimeter) -> list[tuple[str, str]]:
+    certificate = perimeter.certificate
+    if certificate is None:
+        return []
+    until = datetime.fromtimestamp(certificate.expires_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [
+        ("delegated", f"by {perimeter.label} to {certificate.name}, until {until}"),
+        ("may open", ", ".join(certificate.services)),
+    ]
+
+
 def as_json_text(perimeter: Perimeter) -> str:
     """What is public of a perimeter, as JSON."""
     import json
 
+    certificate = perimeter.certificate
     return json.dumps(
         {
             "name": perimeter.name,
@@ -58,6 +73,14 @@ def as_json_text(perimeter: Perimeter) -> str:
             "label": perimeter.label,
             "device_identity": perimeter.device_text,
             "server_identity": perimeter.server_text,
+            "delegation": None
+            if certificate is None
+            else {
+                "to": certificate.name,
+                "services": list(certificate.services),
+                "issued_s": certificate.issued_s,
+                "expires_s": certificate.expires_s,
+            },
             "source": perimeter.source,
             "answers": perimeter.answers,
             "services": [

@@ -23,6 +23,7 @@ COMMANDS = {
     "perimeter": ("perimeter", "Put up, print or take down the closed ruleset."),
     "invite": ("invite", "Make the one line that enrols a device."),
     "device": ("device", "Show and change who may knock."),
+    "delegation": ("delegation", "Show and take back what devices delegated."),
     "lease": ("lease", "Show and end what is open now."),
     "doctor": ("doctor", "Find what is wrong, and what mends it."),
     "why": ("why", "Why a device or an address was refused."),

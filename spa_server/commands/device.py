@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from typing import TextIO
 
@@ -18,10 +17,9 @@ from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_e
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import shut_out
 from spa_server.commands.state import config_option, json_option, now_s, opened_store, registry_to_edit, store_to_edit
-from spa_server.config import ServerConfig, load
+from spa_server.config import load
 from spa_server.remember.registry import Credential, Device, Registry
 from spa_server.remember.sources import SourcesOfDevices
-from spa_server.service import Address
 from spa_server.tell.event_types import (
     DEVICE_ADDED,
     DEVICE_DISABLED,
@@ -29,7 +27,6 @@ from spa_server.tell.event_types import (
     DEVICE_REMOVED,
     DEVICES_EXPORTED,
     DEVICES_IMPORTED,
-    REVOKED,
 )
 from spa_server.tell.table import table, utc
 
@@ -157,7 +154,7 @@ def disable(label: str, keep_leases: bool, config_path: Path) -> None:
         with store_to_edit(config_path, edit) as (config, store):
             Registry(store).set_enabled(label, False)
             sources = SourcesOfDevices(store).of(label)
-        ended = "its leases stay" if keep_leases else _shut_out(config, label, sources, edit)
+        ended = "its leases stay" if keep_leases else shut_out(config, label, sources, edit)
     click.echo(f"disabled {label}; {ended}")
 
 
@@ -195,7 +192,7 @@ def remove(label: str, keep_leases: bool, config_path: Path) -> None:
         with store_to_edit(config_path, edit) as (config, store):
             Registry(store).remove(label)
             sources = SourcesOfDevices(store).of(label)
-        ended = "its leases stay" if keep_leases else _shut_out(config, label, sources, edit)
+        ended = "its leases stay" if keep_leases else shut_out(config, label, sources, edit)
     click.echo(f"removed {label}; {ended}")
 
 
@@ -238,14 +235,6 @@ def import_(file: TextIO, config_path: Path) -> None:
         first_window = TagKind.KNOCK.window((now_s() + config.max_skew_s) * 1000) + 1
         devices = registry.import_(records, first_window)
     click.echo(f"imported {len(devices)} devices")
-
-
-def _shut_out(config: ServerConfig, label: str, sources: Collection[Address], because: Edit) -> str:
-    """End all of the device that is kept out, on record."""
-    message = f"end what {label} has open"
-    edit = Edit(REVOKED, message, gives=False, device=label, reason=because.type.name)
-    with recorded(config, edit):
-        return shut_out(config, label, sources)
 
 
 def _keys_by_device(registry: Registry) -> dict[int, list[Credential]]:

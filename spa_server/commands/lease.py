@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from spa_protocol.names import is_label
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import end_leases, told
@@ -16,6 +15,7 @@ from spa_server.commands.state import config_option, json_option, opened_store
 from spa_server.config import load
 from spa_server.enforce.leases import Lease, list_leases
 from spa_server.enforce.nftset import NftSocket
+from spa_server.lease_label import is_lease_label
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.service import Address
 from spa_server.tell.event_types import REVOKED
@@ -66,7 +66,8 @@ def list_(as_json: bool, config_path: Path) -> None:
 @click.argument("who", metavar="DEVICE|ADDRESS")
 @config_option
 def revoke_(who: str, config_path: Path) -> None:
-    """End every lease of a device or of a source address, live connections included.
+    """End every lease of a device (its delegates' too), of one delegate (LABEL+NAME), or of a source address, live
+    connections included.
 
     For a device that means every address it was let in from: neighbours behind one NAT are cut off too, and knock
     again. It does not keep the device from knocking: for that, `spa-server device disable`.
@@ -74,12 +75,13 @@ def revoke_(who: str, config_path: Path) -> None:
     \b
     Examples:
       spa-server lease revoke alice-laptop
+      spa-server lease revoke alice-laptop+ci
       spa-server lease revoke 192.0.2.7
     """
     need_root("ending a lease")
     address = _address(who)
-    if address is None and not is_label(who):
-        raise Stop(Exit.USAGE, f"{who!r} is neither a device's label nor an IP address")
+    if address is None and not is_lease_label(who):
+        raise Stop(Exit.USAGE, f"{who!r} is neither a device's label, nor LABEL+DELEGATE, nor an IP address")
     with plain_errors():
         config = load(config_path)
         label, sources = None if address else who, frozenset([address] if address else ())

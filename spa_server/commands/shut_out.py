@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from spa_server.commands.recording import Edit, recorded
 from spa_server.config import ServerConfig
 from spa_server.enforce.leases import Ended
 from spa_server.keeper.owner import revoke
 from spa_server.service import Address
+from spa_server.tell.event_types import REVOKED
 
 
 def end_leases(config: ServerConfig, label: str | None, sources: Collection[Address]) -> Ended:
@@ -15,9 +17,11 @@ def end_leases(config: ServerConfig, label: str | None, sources: Collection[Addr
     return revoke(config.perimeter_folder, label=label, sources=sources)
 
 
-def shut_out(config: ServerConfig, label: str, sources: Collection[Address]) -> str:
-    """End all of a device, and say what that was."""
-    return told(end_leases(config, label, sources))
+def shut_out(config: ServerConfig, label: str, sources: Collection[Address], because: Edit) -> str:
+    """End, on record, all of the device or delegate that is kept out, and say what that was."""
+    edit = Edit(REVOKED, f"end what {label} has open", gives=False, device=label, reason=because.type.name)
+    with recorded(config, edit):
+        return told(end_leases(config, label, sources))
 
 
 def told(ended: Ended) -> str:

@@ -241,3 +241,24 @@ def test_the_client_side_imports_no_kernel_code() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["spa_server.enforce.client", "spa_server.enforce.requests"]
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_it_closes_what_the_label_has_open(served: Served, version: int) -> None:
+    served.opens(Wanted(0, 20), Wanted(1, 30), version=version, label="alice-laptop+ci")
+    source, destination = served.site.alice.address(version), served.site.server.address(version)
+    assert served.client.close_leases(source, destination, "alice-laptop", [0, 1]) == (0, 0)
+    assert served.client.close_leases(source, destination, "alice-laptop+ci", [0]) == (1,)
+    assert {lease.service for lease in list_leases(served.site.nft)} == {"ssh"}
+    assert served.client.close_leases(source, destination, "alice-laptop+ci", [0, 1]) == (0, 1)
+
+
+def test_it_closes_nothing_for_a_request_that_could_not_have_opened_it(served: Served) -> None:
+    served.opens(Wanted(0, 20))
+    source, destination = served.site.alice.ipv4, served.site.server.ipv4
+    for label, services in (("alice laptop", [0]), ("a+b+c", [0]), ("alice-laptop", []), ("alice-laptop", [9])):
+        with pytest.raises(FirewallRefused):
+            served.client.close_leases(source, destination, label, services)
+    with pytest.raises(FirewallRefused):
+        served.client.close_leases(ip_address("224.0.0.1"), destination, "alice-laptop", [0])
+    assert len(list_leases(served.site.nft)) == 1
