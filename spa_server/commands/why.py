@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from spa_protocol.names import is_label
 from spa_protocol.refusal import Refusal
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
 from spa_server.commands.state import config_option, json_option, opened_store
+from spa_server.lease_label import is_lease_label
 from spa_server.remember.refusals import RefusalRing, Refused
 from spa_server.remember.registry import Registry
 from spa_server.service import Address
@@ -32,12 +32,13 @@ def why(who: str | None, limit: int, as_json: bool, config_path: Path) -> None:
     \b
     Examples:
       spa-server why alice-laptop
+      spa-server why alice-laptop+ci
       spa-server why 192.0.2.7
     """
     label, address = _target(who)
     with plain_errors(), opened_store(config_path) as (_, store):
         refused = RefusalRing(store).recent(label, address, limit)
-        unknown = label is not None and not refused and Registry(store).device(label) is None
+        unknown = label is not None and not refused and Registry(store).device(label.partition("+")[0]) is None
     if as_json:
         click.echo(json.dumps([_as_json(item) for item in refused]))
     elif refused:
@@ -70,8 +71,9 @@ def _target(who: str | None) -> tuple[str | None, Address | None]:
     try:
         return None, ip_address(who)
     except ValueError:
-        if not is_label(who):
-            raise Stop(Exit.USAGE, f"{who!r} is neither a device's label nor an IP address") from None
+        if not is_lease_label(who):
+            sentence = f"{who!r} is neither a device's label, nor LABEL+DELEGATE, nor an IP address"
+            raise Stop(Exit.USAGE, sentence) from None
         return who, None
 
 

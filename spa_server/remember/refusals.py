@@ -73,7 +73,9 @@ class RefusalRing:
         """The newest first, of this device and from this address where given. Raises StateError."""
         rows = self._store.rows(
             "SELECT time_ms, label, source, reason, about, skew_ms FROM refusal"
-            " WHERE (?1 IS NULL OR label = ?1) AND (?2 IS NULL OR source = ?2) ORDER BY number DESC LIMIT ?3",
+            # A device's delegates are LABEL+NAME; no label holds what GLOB takes for a pattern.
+            " WHERE (?1 IS NULL OR label = ?1 OR label GLOB ?1 || '+*') AND (?2 IS NULL OR source = ?2)"
+            " ORDER BY number DESC LIMIT ?3",
             label,
             None if source is None else str(source),
             max(limit, 0),

@@ -61,7 +61,9 @@ def test_a_delegate_knocks_for_what_it_was_given_and_the_records_say_for_whom(
     assert refused.returncode == 3
     assert "the delegation does not include service ssh" in refused.stderr
     assert {each["device"] for each in server.leases()} == {"alice-laptop+ci"}
-    (seen,) = server.json("delegation", "list", "--json")
+    for whom in ("alice-laptop", "alice-laptop+ci"):
+        assert {each["device"] for each in server.json("why", whom)} == {"alice-laptop+ci"}
+    (seen,) = server.json("delegation", "list")
     assert (seen["device"], seen["name"], seen["services"]) == ("alice-laptop", "ci", ["web"])
     granted = [line for line in audit(server) if line["event"]["action"] == "granted"]
     assert {(line["device"]["id"], line["spa"]["delegate"]) for line in granted} == {("alice-laptop", "ci")}
