@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,21 @@ from tests.lab import Lab, LabError, check_surroundings
 # How long one example takes says something of the machine only, which may stop any process for seconds.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+
+_MACHINES = ("systemd", "docs")
+"""Folders whose tests share booted machines, which take long to make."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run tests: one takes a file whole, and one takes all that need the booted machines.
+
+    Those come first, for they take longest.
+    """
+    for item in items:
+        at = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group("machines" if at.parts[0] in _MACHINES else str(at)))
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in _MACHINES)
 
 
 @pytest.fixture(scope="session")
