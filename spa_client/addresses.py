@@ -6,11 +6,13 @@ It must not know what is sent there.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from spa_client.errors import BadSurroundings
+from spa_client.steps import tell
 from spa_protocol.body import Address
 
 
@@ -52,7 +54,23 @@ def resolve(hosts: tuple[str, ...], port: int) -> tuple[Target, ...]:
         raise BadSurroundings(
             f"no address for the server: {'; '.join(failures) or ', '.join(hosts)}; check the network and the name"
         )
+    tell("resolved", "{} to {}", ", ".join(hosts), ", ".join(str(target.address) for target in found.values()))
     return tuple(found.values())
+
+
+def no_network(targets: Sequence[Target], error: OSError) -> str:
+    """The sentence about targets that this computer has no route to."""
+    families = {target.address.version for target in targets}
+    what = f"no network that leads to {places(targets)}: {error.strerror or error}"
+    if len(families) == 1:
+        (version,) = families
+        return f"{what}; the server has an IPv{version} address only: connect to a network that has IPv{version}"
+    return f"{what}; connect this computer to a network"
+
+
+def places(targets: Sequence[Target]) -> str:
+    """The targets' addresses, for a sentence."""
+    return " and ".join(str(target.address) for target in targets)
 
 
 def address_of(text: str) -> IPv4Address | IPv6Address:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from spa_client.addresses import Target, address_of
 from spa_client.errors import SpaError
+from spa_client.steps import tell
 from spa_protocol.answer import Answer, open_answer
 from spa_protocol.body import Address
 from spa_protocol.keys import ChannelKeys
@@ -120,7 +121,7 @@ class _Path:
     socket: socket.socket
     local: Address
     due: list[tuple[float, TagKind]]
-    asked: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    asked: dict[bytes, tuple[bytes, int, float]] = field(default_factory=dict)
     reply: tuple[Answer, int] | None = None
     answered_s: float | None = None
     hastened: int = 0
@@ -145,6 +146,9 @@ def ask(targets: Sequence[Target], asker: Asker, pace: Pace, clock: Callable[[],
             selector.register(path.socket, selectors.EVENT_READ, path)
         _run(paths, selector, asker, pace, clock)
     for path in paths:
+        if path.reply is None and path.sent:
+            tell("silence", "nothing came back from {}", path.target.address)
+    for path in paths:
         if path.unasked is not None and not any(other.sent for other in paths):
             raise path.unasked
     return tuple(path.result() for path in paths)
@@ -158,6 +162,7 @@ def _open_paths(targets: Sequence[Target], pace: Pace, stack: contextlib.ExitSta
             paths.append(_open_path(target, pace, stack))
         except OSError as error:
             no_route = error
+            tell("no-route", "none to {}: {}", target.address, error.strerror or error)
     if not paths and no_route is not None:
         raise no_route
     return paths
@@ -219,9 +224,14 @@ def _send_due(path: _Path, now_s: float, asker: Asker, clock: Callable[[], int])
             if not path.sent:
                 path.answered_s = now_s
             return
+        tell("signed", "under a {} tag, to be sent from {}", kind.name.lower(), path.local)
+        place = f"{path.target.address} udp/{path.target.sockaddr[1]}"
         if _sent(path, datagram):
+            tell("sent", "to {}", place)
             head = datagram[:HEAD_SIZE]
-            path.asked[answer_tag(asker.keys, head)] = head, now_ms
+            path.asked[answer_tag(asker.keys, head)] = head, now_ms, time.monotonic()
+        else:
+            tell("not-sent", "to {}: {}", place, path.fault)
 
 
 def _sent(path: _Path, datagram: bytes) -> bool:
@@ -254,6 +264,7 @@ def _receive(path: _Path, now_s: float, asker: Asker) -> None:
         # One question, one answer: a copy of it that comes later says nothing new.
         del path.asked[datagram[:TAG_SIZE]]
         path.reply = answer, question[1]
+        _tell_answer(path.target, answer, question[1], time.monotonic() - question[2])
         verdict = asker.weigh(path.local, answer)
         if verdict is Next.DONE or (verdict is Next.ASK_AGAIN and path.hastened >= MOST_HASTENED):
             path.answered_s = now_s
@@ -261,3 +272,11 @@ def _receive(path: _Path, now_s: float, asker: Asker) -> None:
         if verdict is Next.ASK_AGAIN:
             path.hastened += 1
             path.due.insert(0, (now_s, TagKind.KNOCK))
+
+
+def _tell_answer(target: Target, answer: Answer, asked_ms: int, took_s: float) -> None:
+    if answer.refusal is None:
+        outcome = "granted"
+    else:
+        outcome = f"refused: {answer.refusal.sentence(answer.about, asked_ms - answer.time_ms)}"
+    tell("answer", "from {} after {:.1f} ms: {}", target.address, took_s * 1000, outcome)

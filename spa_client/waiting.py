@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spa_client.addresses import tcp_sockaddr
+from spa_client.steps import tell
 from spa_protocol.body import Address
 
 _FIRST_GAP_S = 0.05
@@ -33,6 +34,16 @@ class Waited:
 
 def wait_open(addresses: Sequence[Address], port: int, timeout_s: float) -> Waited:
     """Try a TCP port of every address until one accepts or the time is up. The connection is closed again at once."""
+    waited = _wait_open(addresses, port, timeout_s)
+    if waited.address is not None:
+        tell("accepted", "by tcp/{} at {}", port, waited.address)
+    else:
+        outcome = "nothing listens there" if waited.refused else "nothing came back"
+        tell("not-accepted", "by tcp/{} at {}: {}", port, " or ".join(map(str, addresses)), outcome)
+    return waited
+
+
+def _wait_open(addresses: Sequence[Address], port: int, timeout_s: float) -> Waited:
     end_s = time.monotonic() + timeout_s
     gap_s, next_s = _FIRST_GAP_S, time.monotonic()
     refused = False
@@ -41,7 +52,7 @@ def wait_open(addresses: Sequence[Address], port: int, timeout_s: float) -> Wait
         while (now_s := time.monotonic()) < end_s:
             if now_s >= next_s:
                 for address in addresses:
-                    _start(address, port, selector, stack)
+                    refused = _start(address, port, selector, stack) == errno.ECONNREFUSED or refused
                 next_s, gap_s = now_s + gap_s, min(gap_s * 1.5, _LONGEST_GAP_S)
             pause_s = max(0.0, min(next_s, end_s) - time.monotonic())
             if not selector.get_map():
@@ -59,14 +70,17 @@ def wait_open(addresses: Sequence[Address], port: int, timeout_s: float) -> Wait
     return Waited(None, refused)
 
 
-def _start(address: Address, port: int, selector: selectors.BaseSelector, stack: contextlib.ExitStack) -> None:
+def _start(address: Address, port: int, selector: selectors.BaseSelector, stack: contextlib.ExitStack) -> int:
+    """Begin one attempt; the error number of one that failed at once, else 0."""
     family, sockaddr = tcp_sockaddr(address, port)
     try:
         attempt = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-    except OSError:
-        return
+    except OSError as error:
+        return error.errno or 0
     attempt.setblocking(False)
-    if attempt.connect_ex(sockaddr) in _IN_PROGRESS:
+    code = attempt.connect_ex(sockaddr)
+    if code in _IN_PROGRESS:
         selector.register(attempt, selectors.EVENT_WRITE, address)
-    else:
-        attempt.close()
+        return 0
+    attempt.close()
+    return code

@@ -8,6 +8,7 @@ from spa_client.commands import EXIT_CODES
 from spa_client.commands.options import source_option, timeout_option
 from spa_client.knocking import Opened, OpenService, Request
 from spa_client.opening import Wait, knock_once, knock_until_open
+from spa_client.steps import Step, tell
 from spa_client.storage import Store
 
 
@@ -25,6 +26,7 @@ from spa_client.storage import Store
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print what opened as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when it opened.")
+@click.option("--explain", is_flag=True, help="Tell each step with its time, on standard error or in the JSON.")
 def command(
     name: str | None,
     services: tuple[str, ...],
@@ -35,10 +37,12 @@ def command(
     timeout_s: float,
     as_json: bool,
     quiet: bool,
+    explain: bool,
 ) -> int:
     """Knock at a perimeter, wait for the answer, say what opened for how long.
 
     Without SERVICE all that this device may open is asked for. NAME may be left out when one perimeter is joined.
+    With --explain the services' TCP ports are tried too, once they are open; that changes neither result nor exit code.
 
     \b
     Examples:
@@ -46,22 +50,36 @@ def command(
       spa-client knock office web --for 120
       spa-client knock office web --wait && curl https://office.example.com:8443/
       spa-client knock office --source 203.0.113.9
+      spa-client knock office --explain
     """
-    store = Store.default()
-    perimeter = store.load(name)
     request = Request(services, lease_s or 0, source, timeout_s)
-    if wait or port:
-        opened = knock_until_open(store, perimeter, request, Wait(port or 0, always=True))
+    wanted = Wait(port or 0, always=True) if wait or port else None
+    steps: list[Step] | None = None
+    if explain:
+        from spa_client.commands.explaining import explained, tell_opened
+
+        with explained(as_json=as_json) as steps:
+            opened = _knocked(name, request, wanted)
+            tell_opened(opened, try_ports=wanted is None)
     else:
-        opened = knock_once(store, perimeter, request)
+        opened = _knocked(name, request, wanted)
     for warning in () if quiet else opened.warnings:
         click.echo(f"spa-client: warning: {warning}", err=True)
     if as_json:
-        click.echo(_json(opened))
+        click.echo(_json(opened, steps))
     elif not quiet:
         for line in lines(opened):
             click.echo(line)
     return 0
+
+
+def _knocked(name: str | None, request: Request, wanted: Wait | None) -> Opened:
+    store = Store.default()
+    perimeter = store.load(name)
+    tell("read", "the files of {} in {}", perimeter.name, store.path(perimeter.name))
+    if wanted is None:
+        return knock_once(store, perimeter, request)
+    return knock_until_open(store, perimeter, request, wanted)
 
 
 def lines(opened: Opened) -> list[str]:
@@ -81,11 +99,13 @@ def _ports(tcp_port: int, udp_port: int) -> str:
     return ", ".join(f"{protocol}/{port}" for protocol, port in named if port) or "no port"
 
 
-def _json(opened: Opened) -> str:
+def _json(opened: Opened, steps: list[Step] | None) -> str:
     import json
 
+    told = {} if steps is None else {"steps": [step.plain() for step in steps]}
     return json.dumps(
-        {
+        told
+        | {
             "perimeter": opened.perimeter,
             "confirmed": opened.confirmed,
             "left_s": opened.left_s,
