@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from spa_client import joining
-from spa_client.addresses import resolve
+from spa_client.addresses import no_network, resolve
 from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
 from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
 from spa_client.joining import Joining
@@ -77,7 +77,7 @@ def join(
     try:
         replies = ask(targets, enroller, pace, clock)
     except OSError as error:
-        raise BadSurroundings(f"no network that leads to the server: {error.strerror or error}") from None
+        raise BadSurroundings(no_network(targets, error)) from None
     granted = _granted(replies, begun, invite, answers, now_ms)
     if granted is not None:
         label = granted.about if is_label(granted.about) else perimeter.label

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 
-from spa_client.addresses import Target, resolve
+from spa_client.addresses import no_network, places, resolve
 from spa_client.errors import BadSurroundings, BadUsage, ClockWrong, NoAnswer, Refused
 from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
+from spa_client.meant import service_hint
 from spa_client.memory import Memory
 from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
 from spa_client.refused import refused, skew_sentence
@@ -28,6 +29,8 @@ from spa_protocol.tag import CLOCK_SLOTS, TagKind
 
 MAX_LEASE_S = 0xFFFFFFFF
 DEFAULT_TIMEOUT_S = 3.0
+SKEW_WARNED_MS = 20_000
+"""A clock more wrong than this still opens, by most servers' rules, and is warned of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,13 @@ class Request:
     source: str | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
 
-    def check(self) -> None:
-        """Raise BadUsage for what no server could grant."""
+    def check(self, known: tuple[KnownService, ...] = ()) -> None:
+        """Raise BadUsage for what no server could grant. `known`: services that may have been meant."""
         for name in self.services:
             if not is_service_name(name):
-                raise BadUsage(f"{name!r} cannot be a service: small letters, digits and '-', at most 24 characters")
+                hint = f"; {service_hint(name, known)}" if known else ""
+                rule = "small letters, digits and '-', at most 24 characters"
+                raise BadUsage(f"{name!r} cannot be a service: {rule}{hint}")
         if len(set(self.services)) != len(self.services) or len(self.services) > MAX_SERVICES:
             raise BadUsage(f"name each service once, and at most {MAX_SERVICES}")
         if not 0 <= self.lease_s <= MAX_LEASE_S:
@@ -125,8 +130,8 @@ def knock_perimeter(
 
     Raises BadUsage, Refused, NoAnswer (at once, where the perimeter is known not to answer) and BadSurroundings.
     """
-    request.check()
-    knocker = _Knocker(perimeter, request, memory)
+    request.check(perimeter.services)
+    knocker = Knocker(perimeter, request, memory)
     targets = resolve(perimeter.hosts, perimeter.knock_port)
     fixed = knocker.fixed_source
     if fixed is not None:
@@ -140,12 +145,12 @@ def knock_perimeter(
     try:
         replies = ask(targets, knocker, pace, clock)
     except OSError as error:
-        raise BadSurroundings(f"no network that leads to {_places(targets)}: {error.strerror or error}") from None
+        raise BadSurroundings(no_network(targets, error)) from None
     return _outcome(perimeter, request, replies, knocker, clock())
 
 
 @dataclass(slots=True)
-class _Knocker:
+class Knocker:
     """Makes the knocks of one request, and weighs the answers. `named`: the source named last, by local address."""
 
     perimeter: Perimeter
@@ -225,7 +230,7 @@ def _named_source(text: str) -> Address:
 
 
 def _outcome(
-    perimeter: Perimeter, request: Request, replies: tuple[Reply, ...], knocker: _Knocker, now_ms: int
+    perimeter: Perimeter, request: Request, replies: tuple[Reply, ...], knocker: Knocker, now_ms: int
 ) -> Opened:
     memory = knocker.memory
     granted = [reply for reply in replies if reply.answer is not None and reply.answer.refusal is None]
@@ -246,10 +251,11 @@ def _outcome(
     raise NoAnswer(silence, tuple(reply.target.address for reply in replies))
 
 
-def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker) -> Opened:
+def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: Knocker) -> Opened:
     openings: list[Opening] = []
     warnings: list[str] = []
     slots: int | None = None
+    skew_ms = 0
     for reply in replies:
         answer = reply.answer
         if answer is None:
@@ -257,6 +263,7 @@ def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker)
             warnings.append(f"{reply.target.address} {why}; connect to the other address")
             continue
         slots = answer.slots
+        skew_ms = max(skew_ms, reply.asked_ms - answer.time_ms, key=abs)
         if answer.refusal is not None:
             warnings.append(f"{reply.target.address} did not open: {_refused(perimeter, reply).sentence}")
             continue
@@ -268,6 +275,8 @@ def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: _Knocker)
                 f" --source {answer.seen}"
             )
         openings.append(Opening(reply.target.address, named or answer.seen, named is not None, answer.services))
+    if abs(skew_ms) > SKEW_WARNED_MS:
+        warnings.append(f"this computer's clock is {skew_sentence(skew_ms)} before the server refuses its knocks")
     return Opened(
         perimeter.name,
         _merged(openings),
@@ -292,22 +301,19 @@ def _merged(openings: list[Opening]) -> tuple[OpenService, ...]:
 def _refused(perimeter: Perimeter, reply: Reply) -> Refused:
     if reply.answer is None or reply.answer.refusal is None:
         raise AssertionError("only a refusal is explained")
-    return refused(perimeter.name, reply.answer, reply.answer.refusal, reply.asked_ms, reply.local)
+    return refused(perimeter.name, reply.answer, reply.answer.refusal, reply.asked_ms, reply.local, perimeter.services)
 
 
 def _silence(perimeter: Perimeter, request: Request, replies: tuple[Reply, ...]) -> str:
-    places = _places(tuple(reply.target for reply in replies))
+    tried = places([reply.target for reply in replies])
     port = f"udp/{perimeter.knock_port}"
     faults = {reply.fault for reply in replies}
     if "" not in faults:
-        return f"this computer could not send to {places} {port}: {', '.join(sorted(faults))}; look at its own firewall"
+        return f"this computer could not send to {tried} {port}: {', '.join(sorted(faults))}; look at its own firewall"
     if not perimeter.answers:
-        return f"knocked at {places}; {perimeter.name} does not answer knocks: use --wait to see a TCP port open"
+        return f"knocked at {tried}; {perimeter.name} does not answer knocks: use --wait to see a TCP port open"
     return (
-        f"no answer from {places} {port} within {request.timeout_s:g} s: the server is down, UDP is blocked on the way,"
-        f" or it does not know this device any more (on the server: spa-server why {perimeter.label})"
+        f"no answer from {tried} {port} within {request.timeout_s:g} s: the server is down, UDP is blocked on the way,"
+        f" or it does not know this device any more (here: spa-client doctor {perimeter.name}; on the server:"
+        f" spa-server why {perimeter.label})"
     )
-
-
-def _places(targets: tuple[Target, ...]) -> str:
-    return " and ".join(str(target.address) for target in targets)

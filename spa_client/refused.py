@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 
 from spa_client.errors import ClockWrong, Refused
+from spa_client.meant import service_hint
+from spa_client.perimeter import KnownService
 from spa_protocol.answer import Answer
 from spa_protocol.body import Address
 from spa_protocol.refusal import Refusal
@@ -16,8 +18,18 @@ from spa_protocol.tag import TagKind
 _SET_CLOCK = {"darwin": "sudo sntp -sS time.apple.com", "win32": "w32tm /resync"}
 
 
-def refused(perimeter: str, answer: Answer, refusal: Refusal, asked_ms: int, local: Address) -> Refused:
-    """The error for a refusal. `asked_ms`: this computer's clock when it asked; `local`: its address."""
+def refused(
+    perimeter: str,
+    answer: Answer,
+    refusal: Refusal,
+    asked_ms: int,
+    local: Address,
+    known: tuple[KnownService, ...] = (),
+) -> Refused:
+    """The error for a refusal.
+
+    `asked_ms`: this computer's clock when it asked; `local`: its address; `known`: the services it has been told of.
+    """
     if refusal in (Refusal.STALE, Refusal.EARLY):
         skew_ms = asked_ms - answer.time_ms
         return ClockWrong(f"this computer's clock is {skew_sentence(skew_ms)}", refusal, skew_ms, answer.slots)
@@ -28,6 +40,8 @@ def refused(perimeter: str, answer: Answer, refusal: Refusal, asked_ms: int, loc
     elif refusal is Refusal.BEFORE_START:
         wait_s = (TagKind.KNOCK.ends_ms(TagKind.KNOCK.window(asked_ms)) - asked_ms) / 1000
         reason = f"it has just started after a boot; knock again in {wait_s:.0f} s"
+    elif refusal is Refusal.UNKNOWN_SERVICE and known:
+        reason = f"{refusal.sentence(answer.about)}; {service_hint(answer.about, known)}"
     else:
         reason = refusal.sentence(answer.about)
     return Refused(f"{perimeter} refused: {reason}", refusal, answer.about, answer.slots)

@@ -24,7 +24,7 @@ def run_command(words: Sequence[str]) -> int:
             # The user's own command, as the user gave it, without a shell in between.
             child = subprocess.Popen(words)  # noqa: S603 - running it is what was asked for
         except FileNotFoundError:
-            return _cannot(f"{words[0]}: no such command", NOT_FOUND)
+            return _cannot(f"{words[0]}: no such command; is it installed, and spelt as it is?", NOT_FOUND)
         except OSError as error:
             return _cannot(f"{words[0]}: {error.strerror or error}", CANNOT_RUN)
         relay.follow(child)

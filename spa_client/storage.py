@@ -16,7 +16,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from spa_client.errors import BadConfiguration
+from spa_client.errors import BadConfiguration, SpaError
 from spa_client.memory import Memory
 from spa_client.perimeter import USUAL_SLOTS, Perimeter, is_perimeter_name
 from spa_client.perimeter_file import parse_perimeter, perimeter_text
@@ -73,9 +73,7 @@ class Store:
     def path(self, name: str) -> Path:
         """The folder of a joined perimeter; raises BadConfiguration when there is none."""
         if not is_perimeter_name(name) or not (self.folder / name).is_dir():
-            joined = ", ".join(self.names())
-            hint = f"joined: {joined}" if joined else "none is joined yet; spa-client join INVITE"
-            raise BadConfiguration(f"no perimeter named {name} ({hint})")
+            raise BadConfiguration(self._absent(name))
         return self.folder / name
 
     def save(self, perimeter: Perimeter) -> None:
@@ -109,9 +107,13 @@ class Store:
         _remove_tree(doomed)
         self._forget_state(name)
 
+    def state(self, name: str) -> Path:
+        """The folder of what may be lost of a perimeter; it need not be there."""
+        return self._state / name
+
     def memory(self, name: str, slots: int = USUAL_SLOTS) -> Memory:
         """What is remembered of knocks at a perimeter, which takes so many a minute."""
-        return Memory.kept_in(self._state / name, slots)
+        return Memory.kept_in(self.state(name), slots)
 
     def joining_folder(self, digest: str) -> Path:
         """The folder of a join that is under way; it is not made here."""
@@ -123,12 +125,29 @@ class Store:
         if len(names) == 1:
             return names[0]
         if not names:
-            raise BadConfiguration("no perimeter is joined yet: spa-client join INVITE")
+            raise BadConfiguration(self._none())
         raise BadConfiguration(f"several perimeters are joined, name one of them: {', '.join(names)}")
+
+    def _absent(self, name: str) -> str:
+        from spa_client.meant import perimeter_hint
+
+        names = self.names()
+        if not names:
+            return self._none()
+        known: list[Perimeter] = []
+        for each in names:
+            with contextlib.suppress(SpaError, OSError):
+                known.append(self.load(each))
+        return f"no perimeter named {name} (joined: {', '.join(names)})" + perimeter_hint(name, names, known)
+
+    def _none(self) -> str:
+        from spa_client.meant import folder_hint
+
+        return f"no perimeter is joined yet{folder_hint(self.folder, FOLDER_VARIABLE)}: spa-client join INVITE"
 
     def _forget_state(self, name: str) -> None:
         with contextlib.suppress(OSError):
-            _remove_tree(self._state / name)
+            _remove_tree(self.state(name))
 
 
 def _read_key(kind: TextKind, path: Path) -> bytes:

@@ -100,8 +100,9 @@ def run(arguments: list[str]) -> int:
     except SpaError as error:
         return _fail(error.sentence, error.exit_code, inside_exec)
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "spa-client"
-        return _fail(f"{error.format_message()} ({path} --help says more)", BadUsage.exit_code, inside_exec)
+        from spa_client.commands.misplaced import explained
+
+        return _fail(explained(error, arguments, COMMANDS), BadUsage.exit_code, inside_exec)
     except click.ClickException as error:
         return _fail(error.format_message(), SpaError.exit_code, inside_exec)
     except (click.Abort, KeyboardInterrupt):
@@ -128,6 +129,7 @@ def _explain(error: OSError) -> str:
         errno.EACCES: "; run as its owner, or chown it",
         errno.EPERM: "; run as its owner, or chown it",
         errno.ENOSPC: "; make room on the disk",
+        errno.ENOENT: "; make that folder, or correct the path",
         errno.EROFS: "; point SPA_CLIENT_FOLDER at a folder that can be written",
         errno.ENOTDIR: "; remove what stands in the way",
     }.get(error.errno or 0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -11,22 +12,26 @@ from spa_client.commands.options import timeout_option
 from spa_client.delegating import is_delegation, take_up
 from spa_client.enrol import join
 from spa_client.errors import BadUsage
+from spa_client.pasted import pasted_invite
 from spa_client.storage import Store
 
 _LONGEST_INVITE = 4096
 
 
 @click.command("join", epilog=EXIT_CODES, short_help="Enrol this device with an invite.")
-@click.argument("invite")
+@click.argument("words", metavar="INVITE", nargs=-1)
 @click.option("--name", help="What to call the perimeter here; else the first part of the server's name.")
 @click.option("--replace", "replace_old", is_flag=True, help="Take the place of a perimeter of that name.")
 @click.option("--no-answer", is_flag=True, help="The server never answers: store the perimeter without its word.")
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print the perimeter as JSON.")
-def command(invite: str, name: str | None, replace_old: bool, no_answer: bool, timeout_s: float, as_json: bool) -> None:
+def command(
+    words: tuple[str, ...], name: str | None, replace_old: bool, no_answer: bool, timeout_s: float, as_json: bool
+) -> None:
     """Enrol this device with an INVITE, the text that `spa-server invite` printed; '-' reads it from standard input.
 
-    The key is made here and never leaves this computer. After any failure the same join may be run again.
+    It may be pasted as it came in a mail, with the line breaks (quoted, or into '-'). The key is made here and never
+    leaves this computer. After any failure the same join may be run again.
 
     \b
     Examples:
@@ -34,17 +39,12 @@ def command(invite: str, name: str | None, replace_old: bool, no_answer: bool, t
       spa-client join - < invite.txt
       spa-client join spa-invite1... --name office --replace
     """
-    if invite == "-":
-        # As bytes: whatever was piped in by mistake gets the sentence about invites, not a decoding error.
-        invite = sys.stdin.buffer.read(_LONGEST_INVITE).decode("utf-8", "replace")
-    if not invite.strip():
-        raise BadUsage("the invite is empty: give the text that starts with spa-invite1")
-    store = Store.default()
-    if is_delegation(invite):
-        perimeter = take_up(invite, store=store, name=name, replace_old=replace_old)
+    text, store = pasted_invite(_given(words)), Store.default()
+    if is_delegation(text):
+        perimeter = take_up(text, store=store, name=name, replace_old=replace_old)
     else:
         perimeter = join(
-            invite, store=store, name=name, replace_old=replace_old, answers=not no_answer, timeout_s=timeout_s
+            text, store=store, name=name, replace_old=replace_old, answers=not no_answer, timeout_s=timeout_s
         )
     if as_json:
         from spa_client.commands.show import as_json_text
@@ -57,3 +57,27 @@ def command(invite: str, name: str | None, replace_old: bool, no_answer: bool, t
     for service in perimeter.services:
         click.echo(f"may open: {service.name}")
     click.echo(f"try: spa-client knock {perimeter.name}")
+
+
+def _given(words: tuple[str, ...]) -> str:
+    """What was given as the invite: words of the command line, or standard input."""
+    if not words:
+        raise BadUsage("give the invite: spa-client join spa-invite1..., or - and the text on standard input")
+    if words == ("-",):
+        # As bytes: whatever was piped in by mistake gets the sentence about invites, not a decoding error.
+        given = sys.stdin.buffer.read(_LONGEST_INVITE).decode("utf-8", "replace")
+        if not given.strip():
+            raise BadUsage("nothing came on standard input: pipe the invite in, as in spa-client join - < invite.txt")
+        return given
+    if len(words) == 1 and _is_file(words[0]):
+        raise BadUsage(f"{words[0]} is a file: to join with the invite in it, spa-client join - < {words[0]}")
+    # A shell cuts an unquoted text at its line breaks; the pieces are still in order.
+    return " ".join(words)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        # Far too long to be a path, or with characters that none has.
+        return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from spa_client.commands import EXIT_CODES
@@ -24,6 +26,8 @@ def command(name: str, yes: bool) -> None:
     """
     store = Store.default()
     store.path(name)
+    if not yes and not (sys.stdin is not None and sys.stdin.isatty()):
+        raise BadUsage("nothing was removed: give --yes, for there is no terminal to ask on")
     if not yes and not _agreed(name):
         raise BadUsage("nothing was removed: answer y, or give --yes")
     store.remove(name)

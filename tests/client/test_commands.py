@@ -33,6 +33,13 @@ def fails(arguments: list[str], code: int, capsys: Captured) -> str:
     return captured.err
 
 
+class Terminal(io.StringIO):
+    """Standard input at which somebody sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class TestWhatItPrints:
     """Commands that succeed."""
 
@@ -99,11 +106,11 @@ class TestWhatItPrints:
     def test_remove_asks_first(
         self, office: Perimeter, store: Store, capsys: Captured, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+        monkeypatch.setattr("sys.stdin", Terminal("n\n"))
         assert run(["remove", "office"]) == 2
-        monkeypatch.setattr("sys.stdin", io.StringIO(""))
+        monkeypatch.setattr("sys.stdin", Terminal(""))
         assert run(["remove", "office"]) == 2
-        assert "nothing was removed" in capsys.readouterr().err
+        assert "nothing was removed: answer y" in capsys.readouterr().err
         assert store.names() == ("office",)
         assert run(["remove", "office", "--yes"]) == 0
         assert store.names() == ()

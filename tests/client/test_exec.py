@@ -53,7 +53,9 @@ def test_death_by_a_signal_is_128_and_its_number(number: int, office: Perimeter)
 
 def test_no_such_command_is_127(office: Perimeter, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["exec", "office", "--", "no-such-command"]) == 127
-    assert capfd.readouterr().err == "spa-client: no-such-command: no such command\n"
+    assert (
+        capfd.readouterr().err == "spa-client: no-such-command: no such command; is it installed, and spelt as it is?\n"
+    )
 
 
 def test_what_cannot_be_run_is_126(office: Perimeter, tmp_path: Path) -> None:

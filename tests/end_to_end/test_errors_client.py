@@ -155,7 +155,9 @@ def test_no_such_perimeter(newcomer: Laptop, alice: Laptop) -> None:
 
 def test_a_service_that_is_not_there(alice: Laptop) -> None:
     line = said(alice.client("knock", "office", "cellar"), REFUSED)
-    assert line == "office refused: unknown service cellar: the server protects no service of that name"
+    assert line == (
+        "office refused: unknown service cellar: the server protects no service of that name; this device knows of: web"
+    )
 
 
 def test_a_device_that_was_disabled(server: RunningServer, alice: Laptop) -> None:
