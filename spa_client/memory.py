@@ -51,18 +51,54 @@ class ClockNote:
 
 
 @dataclass(frozen=True, slots=True)
+class PastRefusal:
+    """What the server last refused, and why in a sentence. `time_ms`: when, by this computer's clock."""
+
+    time_ms: int
+    sentence: str
+
+
+class RefusalNote:
+    """The server's last refusal, for whoever asks later why it did not open. `None` for a path remembers nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def read(self) -> PastRefusal | None:
+        """The last one, if there was one and it can be read."""
+        if self._path is None:
+            return None
+        try:
+            time_ms, _, sentence = self._path.read_text("utf-8").strip().partition(" ")
+            return PastRefusal(int(time_ms), sentence)
+        except (OSError, ValueError):
+            return None
+
+    def write(self, refusal: PastRefusal) -> None:
+        """Note it, if it can be written."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                make_folder(self._path.parent)
+                self._path.write_text(f"{refusal.time_ms} {refusal.sentence}\n", "utf-8")
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """Slots used, addresses that may be signed, the clock's last verdict."""
+    """Slots used, addresses that may be signed, the clock's last verdict, the last refusal."""
 
     slots: SlotBook
     signed: SignedSources
     clock: ClockNote
+    refusal: RefusalNote
 
     @classmethod
     def kept_in(cls, folder: Path | None, slots: int = USUAL_SLOTS) -> Memory:
         """The memory in a folder, which is made when it is first needed; None remembers nothing."""
         if folder is None:
-            return cls(SlotBook(None, slots), SignedSources(None), ClockNote(None))
+            return cls(SlotBook(None, slots), SignedSources(None), ClockNote(None), RefusalNote(None))
         return cls(
-            SlotBook(folder / "slots", slots), SignedSources(folder / "signed-source"), ClockNote(folder / "clock")
+            SlotBook(folder / "slots", slots),
+            SignedSources(folder / "signed-source"),
+            ClockNote(folder / "clock"),
+            RefusalNote(folder / "refusal"),
         )

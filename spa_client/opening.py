@@ -9,7 +9,9 @@ import contextlib
 from dataclasses import dataclass, replace
 
 from spa_client.errors import NeverOpened, NoAnswer, Refused
+from spa_client.exchange import wall_ms
 from spa_client.knocking import Opened, OpenService, Request, knock_perimeter
+from spa_client.memory import PastRefusal
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 from spa_protocol.body import Address
@@ -33,9 +35,11 @@ class Wait:
 
 def knock_once(store: Store, perimeter: Perimeter, request: Request) -> Opened:
     """Knock, and keep what the server told of itself."""
+    memory = store.memory(perimeter.name, perimeter.slots)
     try:
-        opened = knock_perimeter(perimeter, request, store.memory(perimeter.name, perimeter.slots))
+        opened = knock_perimeter(perimeter, request, memory)
     except Refused as error:
+        memory.refusal.write(PastRefusal(wall_ms(), error.sentence))
         _keep(store, perimeter, replace(perimeter, slots=error.slots or perimeter.slots))
         raise
     _keep(store, perimeter, informed(perimeter, opened))

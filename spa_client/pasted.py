@@ -25,7 +25,7 @@ _OTHERS = {
 
 
 def pasted_invite(text: str) -> str:
-    """The one line of an invite or a delegation. Raises BadUsage, with a sentence for whoever pasted it, where none can be in it."""
+    """The one line of an invite or a delegation; raises BadUsage, with a sentence for whoever pasted it, for others."""
     if not text.strip():
         raise BadUsage(f"the invite is empty: give the text that starts with {_PREFIX}")
     found = _WANTED.search(text)

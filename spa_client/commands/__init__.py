@@ -22,6 +22,7 @@ COMMANDS = {
     "remove": ("remove", "Forget a perimeter, its key included."),
     "knock": ("knock", "Knock, and say what opened for how long."),
     "delegate": ("delegate", "Let another key open some services for a while."),
+    "doctor": ("doctor", "Find what keeps this device out."),
     "exec": ("execute", "Knock, run a command, keep the lease while it runs."),
 }
 """Name, module and summary of each command."""
