@@ -234,6 +234,8 @@ class NetworkProcess:
         self._judge.follow(config)
         if self._port.move(bound):
             knock_port.keep(bound)
+        # A table that was replaced has no tags: whoever knocks once this is done must find the gate armed.
+        self._heed_firewall()
         self._faults.attempt("gate", lambda: self._judge.keep_up(self._clock()))
 
     def _refresh(self) -> Answer:
