@@ -24,6 +24,7 @@ from spa_server.toml_table import Bad, Problem, Table, flag, table, text, whole
 DEFAULT_PATH = Path("/etc/spa/server.toml")
 DEFAULT_LISTEN = ("0.0.0.0", "::")  # noqa: S104  a server is there to be reached; the kernel gate stands before it
 DEFAULT_KNOCK_PORT = 62201
+MOST_MORE_KNOCK_PORTS = 3
 DEFAULT_STATE_FOLDER = "/var/lib/spa"
 DEFAULT_CONTROL_SOCKET = "/run/spa/control.sock"
 DEFAULT_USER = "spa"
@@ -62,6 +63,7 @@ class ServerConfig:
     addresses: tuple[str, ...]
     listen: tuple[Address, ...]
     knock_port: int
+    more_knock_ports: tuple[int, ...]
     state_folder: Path
     control_socket: Path
     user: str
@@ -75,6 +77,11 @@ class ServerConfig:
     audit_file_mib: int
     audit_files: int
     metrics: Path | LoopbackPort | None
+
+    @property
+    def knock_ports(self) -> tuple[int, ...]:
+        """Every UDP port on which knocks are taken, the one that clients try first before the others."""
+        return (self.knock_port, *self.more_knock_ports)
 
     @property
     def perimeter_folder(self) -> Path:
@@ -99,9 +106,12 @@ def load(path: Path) -> ServerConfig:
     config = _server(path, Table("server", server, problems))
     config = replace(config, services=read_services(services, problems))
     for service in config.services:
-        if any(protocol == "udp" and port == config.knock_port for protocol, port in service.ports()):
-            said = f"udp port {config.knock_port}"
-            problems.append(Problem(f"service.{service.name}.udp", said, "any port but server.knock_port"))
+        for port in config.knock_ports:
+            if ("udp", port) in service.ports():
+                key = "knock_port" if port == config.knock_port else "more_knock_ports"
+                problems.append(
+                    Problem(f"service.{service.name}.udp", f"udp port {port}", f"any port but server.{key}")
+                )
     if problems:
         raise ConfigError(path, tuple(problems))
     return config
@@ -157,6 +167,7 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         addresses=_few(keys, keys.many("addresses", reach_address, "names or addresses", ())),
         listen=keys.many("listen", listen_address, "addresses", map(listen_address, DEFAULT_LISTEN)),
         knock_port=keys.one("knock_port", whole(1, 65535), DEFAULT_KNOCK_PORT),
+        more_knock_ports=keys.many("more_knock_ports", whole(1, 65535), "UDP ports", least=0),
         state_folder=Path(keys.one("state_folder", _path(), DEFAULT_STATE_FOLDER)),
         control_socket=Path(keys.one("control_socket", _path(_LONGEST_SOCKET_PATH), DEFAULT_CONTROL_SOCKET)),
         user=keys.one("user", text(_unprivileged, "the name of a system user other than root"), DEFAULT_USER),
@@ -174,6 +185,7 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         metrics=keys.one("metrics", _metrics_place, None),
     )
     keys.finish()
+    _check_more_knock_ports(keys, config)
     if not keys.given("audit_file"):
         config = replace(config, audit_file=config.state_folder / "audit.jsonl")
     return config
@@ -209,6 +221,14 @@ def _path(longest: int = 4095) -> Callable[[object], str]:
 
 def _unprivileged(name: str) -> bool:
     return _USER.fullmatch(name) is not None and name != "root"
+
+
+def _check_more_knock_ports(keys: Table, config: ServerConfig) -> None:
+    ports = config.more_knock_ports
+    if len(ports) > MOST_MORE_KNOCK_PORTS:
+        keys.note("more_knock_ports", f"at most {MOST_MORE_KNOCK_PORTS}", said=f"{len(ports)} ports")
+    if config.knock_port in ports:
+        keys.note("more_knock_ports", "ports other than server.knock_port", said=str(config.knock_port))
 
 
 def _few(keys: Table, addresses: tuple[str, ...]) -> tuple[str, ...]:

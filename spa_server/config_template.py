@@ -38,6 +38,10 @@ addresses = [{addresses}]
 # The UDP port for knocks. It answers nobody who cannot knock.
 #knock_port = {knock_port}
 
+# Up to three more UDP ports for knocks, for clients on networks that let out little else. Invites name them after the
+# first. TCP on these ports, as on the first, reaches services only: no other program that listens there.
+#more_knock_ports = [443, 53]
+
 # Where devices, invites and used slots are kept: mode 0700, owned by the user below.
 {state_folder}
 

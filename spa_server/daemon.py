@@ -67,14 +67,14 @@ def _identity(config: ServerConfig) -> ServerIdentity:
 def _close_ports_and_bind(config: ServerConfig, channel: socket.socket) -> tuple[list[socket.socket], Keeper]:
     """Put the perimeter up before anything that can fail: a server that cannot start must not leave its ports open.
 
-    With one exception: where another program has the knock port and a perimeter stands, that may be a second server's,
+    With one exception: where another program has a knock port and a perimeter stands, that may be a second server's,
     whose ports this one's rules would open.
     """
     try:
-        knock_sockets = sockets.bind_knock_sockets(config.listen, config.knock_port)
+        knock_sockets = sockets.bind_knock_sockets(config.listen, config.knock_ports)
     except sockets.PortTaken:
         if not perimeter.standing():
-            perimeter.apply(config.knock_port, config.services)
+            perimeter.apply(config.knock_ports, config.services)
         raise
     hang_up = partial(tell, config.control_socket, "reload")
     return knock_sockets, Keeper(config.path, config, channel=channel, on_hang_up=hang_up)
@@ -121,5 +121,5 @@ def _give_up(child: int) -> NoReturn:
     Without CAP_KILL this process cannot end another user's, nor does a parent-death signal reach it then (seen on Linux
     6.18); systemd kills what is left of a service.
     """
-    log.error("the network process does not end and keeps the knock port; end it with: kill -9 %d", child)
+    log.error("the network process does not end and keeps the knock ports; end it with: kill -9 %d", child)
     os._exit(FAULT)

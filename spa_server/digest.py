@@ -1,4 +1,4 @@
-"""A short name for what the firewall enforces: the knock port and the services, as both processes must agree on them.
+"""A short name for what the firewall enforces: the knock ports and the services, as both processes must agree on them.
 
 Requests number services by their place in the configuration, so the process that opens and the one that asks must
 work from the same one: each computes this from its own copy. Pure; it must not know where a configuration comes from.
@@ -15,12 +15,12 @@ from spa_server.service import Service
 DIGEST_LENGTH = 8
 
 
-def perimeter_digest(knock_port: int, services: Sequence[Service]) -> bytes:
+def perimeter_digest(knock_ports: Sequence[int], services: Sequence[Service]) -> bytes:
     """DIGEST_LENGTH bytes that are equal when the same ruleset and the same longest leases follow.
 
     Who may open a service is not in it: that is decided by the network process alone.
     """
-    canonical = json.dumps([knock_port, *map(_enforced, services)])
+    canonical = json.dumps([sorted(knock_ports), *map(_enforced, services)])
     return blake2b(canonical.encode(), digest_size=DIGEST_LENGTH, person=b"spa-perimeter").digest()
 
 

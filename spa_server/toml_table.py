@@ -94,14 +94,14 @@ class Table:
             return default
 
     def many(
-        self, key: str, read: Callable[[object], Item], what: str, default: Iterable[Item] = ()
+        self, key: str, read: Callable[[object], Item], what: str, default: Iterable[Item] = (), *, least: int = 1
     ) -> tuple[Item, ...]:
-        """A list without repetition, each of its items as `read` takes it."""
+        """A list of at least `least` items without repetition, each as `read` takes it."""
         self._known.append(key)
         if key not in self._values:
             return tuple(default)
         values = self._values[key]
-        if not isinstance(values, list) or not values:
+        if not isinstance(values, list) or len(values) < least:
             self.note(key, f"a list of {what}")
             return tuple(default)
         if len(values) > _MOST_ITEMS:

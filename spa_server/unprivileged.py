@@ -2,7 +2,7 @@
 
 The perimeter is another service's (`spa-server perimeter keep`), reached through a socket. This process holds no
 capability and cannot change the firewall. When the perimeter's process goes, so does this one, and the service manager
-starts it again; the sockets on the knock port stay open meanwhile.
+starts it again; the sockets on the knock ports stay open meanwhile.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run(config_path: Path) -> int:
         raise NotThisUser(f"the server runs as root or, beside a kept perimeter, as user {config.user}")
     identity = read_identity(identity_path(config.path, config.state_folder))
     refuse_second_server(config.control_socket)
-    knock_sockets = open_knock_sockets(config.listen, config.knock_port)
+    knock_sockets = open_knock_sockets(config.listen, config.knock_ports)
     privilege.give_up_the_rest()
     control_socket = bind_control(config.control_socket)
     metrics_socket = bind_metrics(config.metrics)

@@ -69,7 +69,7 @@ def install(
         if not (yes or dry_run):
             _ask_about_own_session()
         steps = install_steps(
-            executable, lambda: make_server(addresses, Path(DEFAULT_STATE_FOLDER)), _knock_port, start=start
+            executable, lambda: make_server(addresses, Path(DEFAULT_STATE_FOLDER)), _knock_ports, start=start
         )
         _carry_out(steps, dry_run=dry_run, as_json=as_json)
     if not (dry_run or as_json):
@@ -147,8 +147,8 @@ def _ask_about_own_session() -> None:
         click.confirm("New ssh sessions will need a knock, and this one may be cut. Go on?", abort=True)
 
 
-def _knock_port() -> int:
-    return load(layout.CONFIG).knock_port if layout.CONFIG.exists() else DEFAULT_KNOCK_PORT
+def _knock_ports() -> tuple[int, ...]:
+    return load(layout.CONFIG).knock_ports if layout.CONFIG.exists() else (DEFAULT_KNOCK_PORT,)
 
 
 def _carry_out(steps: Iterable[Step], *, dry_run: bool, as_json: bool) -> None:

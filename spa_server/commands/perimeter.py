@@ -61,11 +61,12 @@ def apply(confirm_s: int | None, yes: bool, config_path: Path) -> None:
         with recorded(config, Edit(PERIMETER_APPLIED, f"apply the perimeter of {config_path}", gives=False)):
             warnings, kept_by = _applied(config, confirm_s)
         if not kept_by:
-            warnings += obstacles.foreign_obstacles(config.knock_port, config.services)
+            warnings += obstacles.foreign_obstacles(config.knock_ports, config.services)
     for warning in warnings:
         click.echo(f"spa-server: warning: {printable(warning)}", err=True)
     names = ", ".join(service.name for service in config.services)
-    click.echo(f"closed: {names}; knocks are taken on udp/{config.knock_port}")
+    ports = ", ".join(f"udp/{port}" for port in config.knock_ports)
+    click.echo(f"closed: {names}; knocks are taken on {ports}")
     if confirm_s:
         click.echo(f"on trial for {confirm_s} s; it stays if a knock succeeds, or after: spa-server perimeter confirm")
 

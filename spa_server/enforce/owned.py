@@ -23,7 +23,7 @@ ATTEMPTS = 3
 """How often loading is tried: in the milliseconds in which the new table is nobody's, it may be flushed or changed."""
 
 
-def put_up(knock_port: int, services: Sequence[Service], former: TableSocket | None = None) -> TableSocket:
+def put_up(knock_ports: Sequence[int], services: Sequence[Service], former: TableSocket | None = None) -> TableSocket:
     """Put the perimeter up anew, live leases included, and own it; armed tags do not live through it.
 
     `former` owns the table that stands, if anyone does; it owns nothing any more when this returns. Raises NotOwnable
@@ -42,19 +42,19 @@ def put_up(knock_port: int, services: Sequence[Service], former: TableSocket | N
         holds = []
         if state is not None or old_holds:
             name = next(name for name in HOLD_TABLES if name not in old_holds)
-            text = hold_ruleset(name, knock_port, services)
+            text = hold_ruleset(name, knock_ports, services)
             hold = stack.enter_context(_loaded(name, lambda: text + carried.element_lines(name)))
             carried.settle(hold)
             holds.append(hold)
             at_table.delete()
-        owner = _new_table(knock_port, services, carried)
+        owner = _new_table(knock_ports, services, carried)
         for hold in (*holds, *(stack.enter_context(TableSocket(name)) for name in old_holds)):
             hold.delete()
     return owner
 
 
-def _new_table(knock_port: int, services: Sequence[Service], carried: Carried) -> TableSocket:
-    text = ruleset(knock_port, services, carried.counted)
+def _new_table(knock_ports: Sequence[int], services: Sequence[Service], carried: Carried) -> TableSocket:
+    text = ruleset(knock_ports, services, carried.counted)
     owner = _loaded(TABLE, lambda: text + carried.element_lines(TABLE))
     try:
         carried.settle(owner)

@@ -56,14 +56,14 @@ class ServiceCounters:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Datagrams at the knock port, and packets to each service's ports, sorted by service."""
+    """Datagrams at the knock ports, and packets to each service's ports, sorted by service."""
 
     knock_admitted: Counter
     knock_dropped: Counter
     services: tuple[ServiceCounters, ...]
 
 
-def apply(knock_port: int, services: Sequence[Service]) -> tuple[str, ...]:
+def apply(knock_ports: Sequence[int], services: Sequence[Service]) -> tuple[str, ...]:
     """Put up the perimeter, or bring the one that stands to this configuration; returns warnings, a sentence each.
 
     Live leases, armed tags and counters stay, except leases that the configuration no longer has: of a service that
@@ -80,18 +80,18 @@ def apply(knock_port: int, services: Sequence[Service]) -> tuple[str, ...]:
         start = in_place or f"add table inet {TABLE}\n"
         stale = carried.take_out_lines(TABLE, services) if in_place else ""
         try:
-            load(start + ruleset(knock_port, services) + stale)
+            load(start + ruleset(knock_ports, services) + stale)
             _remove_holds()
         except RulesetRefused:
             if state is None:
                 raise
-            apply_anew(knock_port, services)
+            apply_anew(knock_ports, services)
     else:
-        apply_anew(knock_port, services)
+        apply_anew(knock_ports, services)
     return tuple(forwarding_warnings(services))
 
 
-def apply_anew(knock_port: int, services: Sequence[Service]) -> None:
+def apply_anew(knock_ports: Sequence[int], services: Sequence[Service]) -> None:
     """Put up the perimeter in the place of whatever table of this name stands, in one transaction.
 
     Live leases and counters are carried over, armed tags are not. Raises PerimeterError or OwnedElsewhere.
@@ -102,7 +102,7 @@ def apply_anew(knock_port: int, services: Sequence[Service]) -> None:
             raise OwnedElsewhere(TABLE)
         old = carried.take((TABLE, *HOLD_TABLES), services)
         away = f"delete table inet {TABLE}\n" if state is not None else ""
-        rules = ruleset(knock_port, services, old.counted)
+        rules = ruleset(knock_ports, services, old.counted)
         load(f"{away}add table inet {TABLE}\n{rules}{old.element_lines(TABLE)}")
         old.settle(nft)
     _remove_holds()

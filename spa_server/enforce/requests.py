@@ -160,7 +160,7 @@ class Reload:
 class Counters:
     """What has the perimeter counted.
 
-    Answered with the datagrams that the knock port admitted and dropped, then for each service in the order of the
+    Answered with the datagrams that the knock ports admitted and dropped, then for each service in the order of the
     configuration the packets admitted, the packets dropped, and how many (device, source) hold a lease on it now.
     """
 

@@ -1,4 +1,4 @@
-"""The text of the closed ruleset: one template, filled in with the knock port and the services.
+"""The text of the closed ruleset: one template, filled in with the knock ports and the services.
 
 Pure: text out. Loading it into the kernel is `perimeter`'s.
 """
@@ -46,16 +46,16 @@ add chain inet {table} knock {{ type filter hook prerouting priority raw; policy
 add chain inet {table} services {{ type filter hook prerouting priority mangle; policy accept; }}
 {chains}
 add rule inet {table} services iif "lo" accept
-{dispatch}# To TCP the knock port is as silent as to UDP: no reset sets it apart from the services.
-add rule inet {table} services tcp dport {knock_port} fib daddr type local ct state new,invalid,untracked counter name knock_dropped drop
+{dispatch}# To TCP a knock port is as silent as to UDP: no reset sets it apart from the services.
+add rule inet {table} services tcp dport {knock_ports} fib daddr type local ct state new,invalid,untracked counter name knock_dropped drop
 {forwards}"""  # noqa: E501 - rules are not broken over lines
 
 GATE = """\
-add rule inet {table} knock udp dport {knock_port} udp length {knock_length} @th,64,64 @tags delete @tags {{ @th,64,64 }} counter name knock_admitted accept
+add rule inet {table} knock udp dport {knock_ports} udp length {knock_length} @th,64,64 @tags delete @tags {{ @th,64,64 }} counter name knock_admitted accept
 """  # noqa: E501 - rules are not broken over lines
 
 GATE_SHUT = """\
-add rule inet {table} knock udp dport {knock_port} fib daddr type {{ local, broadcast, multicast }} counter name knock_dropped drop
+add rule inet {table} knock udp dport {knock_ports} fib daddr type {{ local, broadcast, multicast }} counter name knock_dropped drop
 """  # noqa: E501 - rules are not broken over lines
 
 SERVICE_TEMPLATE = """
@@ -89,17 +89,17 @@ Counts = Mapping[str, tuple[int, int]]
 NOTHING_COUNTED: Counts = MappingProxyType({})
 
 
-def ruleset(knock_port: int, services: Sequence[Service], counted: Counts = NOTHING_COUNTED) -> str:
-    """What closes the knock port and every service, as commands for a table that is there.
+def ruleset(knock_ports: Sequence[int], services: Sequence[Service], counted: Counts = NOTHING_COUNTED) -> str:
+    """What closes the knock ports and every service, as commands for a table that is there.
 
     Loading it changes no lease, no armed tag and no counter that is there; counters that are not begin at `counted`.
     """
-    return _text(TABLE, GATE + GATE_SHUT, knock_port, services, counted)
+    return _text(TABLE, GATE + GATE_SHUT, knock_ports, services, counted)
 
 
-def hold_ruleset(table: str, knock_port: int, services: Sequence[Service]) -> str:
+def hold_ruleset(table: str, knock_ports: Sequence[int], services: Sequence[Service]) -> str:
     """The same for a table that stands in for a while: no knock passes it."""
-    return _text(table, GATE_SHUT, knock_port, services, NOTHING_COUNTED)
+    return _text(table, GATE_SHUT, knock_ports, services, NOTHING_COUNTED)
 
 
 def rules_in(text: str) -> Mapping[str, int]:
@@ -107,16 +107,17 @@ def rules_in(text: str) -> Mapping[str, int]:
     return Counter(line.split()[4] for line in text.splitlines() if line.startswith("add rule "))
 
 
-def _text(table: str, gate: str, knock_port: int, services: Sequence[Service], counted: Counts) -> str:
+def _text(table: str, gate: str, knock_ports: Sequence[int], services: Sequence[Service], counted: Counts) -> str:
     forwards = "".join(line for service in services for line in _forward_rules(table, service))
     masquerades = "".join(line for service in services for line in _masquerade_rules(table, service))
     nat = FORWARD_TEMPLATE.format(table=table, rules=forwards) if forwards else ""
     nat += MASQUERADE_TEMPLATE.format(table=table, rules=masquerades) if masquerades else ""
     names = (*GATE_COUNTERS, *(name for service in services for name in service_counters(service)))
+    ports = _one_of(knock_ports)
     return TEMPLATE.format(
         table=table,
-        knock_port=knock_port,
-        gate=gate.format(table=table, knock_port=knock_port, knock_length=KNOCK_UDP_LENGTH),
+        knock_ports=ports,
+        gate=gate.format(table=table, knock_ports=ports, knock_length=KNOCK_UDP_LENGTH),
         tag_set_size=TAG_SET_SIZE,
         lease_set_size=LEASE_SET_SIZE,
         counters="".join(_counter(table, name, *counted.get(name, (0, 0))) for name in names),
@@ -124,6 +125,12 @@ def _text(table: str, gate: str, knock_port: int, services: Sequence[Service], c
         dispatch="".join(_dispatch(table, services)),
         forwards=nat,
     )
+
+
+def _one_of(ports: Sequence[int]) -> str:
+    """Ports as a match has them; a single one is compared, which is cheaper than to look it up in a set."""
+    listed = ", ".join(map(str, sorted(ports)))
+    return listed if len(ports) == 1 else f"{{ {listed} }}"
 
 
 def _counter(table: str, name: str, packets: int, octets: int) -> str:

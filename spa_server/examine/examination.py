@@ -42,7 +42,7 @@ SHOWN = ("LoadState", "ActiveState", "UnitFileState", "FragmentPath", "NeedDaemo
 
 def examine(config: ServerConfig) -> tuple[Finding, ...]:
     """Everything that there is to find, the worst first."""
-    trial = try_ruleset(config.knock_port, config.services)
+    trial = try_ruleset(config.knock_ports, config.services)
     listeners = read_listeners()
     book, unseen = _rules()
     around = read_surroundings(addresses_behind(book, config.services))
@@ -69,7 +69,7 @@ def _rules() -> tuple[RuleBook, tuple[Finding, ...]]:
 
 def _firewalls(config: ServerConfig, book: RuleBook, around: Surroundings) -> Iterator[Finding]:
     found = [
-        *obstacles(book, around, config.knock_port, config.services),
+        *obstacles(book, around, config.knock_ports, config.services),
         *offloads(book, config.services),
         *ways_around(book, around, config.services),
     ]
@@ -151,7 +151,9 @@ def _server(config: ServerConfig, listeners: Sequence[Listener], around: Surroun
     yield from _keeper(config)
     pid = status.get("pid") if status else None
     server_pid = pid if isinstance(pid, int) else None
-    yield from running.knock_port_findings(config.knock_port, config.listen, listeners, server_pid, around)
+    for port in config.knock_ports:
+        yield from running.knock_port_findings(port, config.listen, listeners, server_pid, around)
+    yield from running.tcp_findings(config.knock_ports, config.services, listeners)
     yield from running.name_findings(_resolved(config.addresses), config.listen, around)
     if Path("/run/systemd/system").is_dir():
         shown = {unit: _shown(unit) for unit in UNITS}

@@ -35,11 +35,11 @@ class _Blocked:
     drop: Drop
 
 
-def foreign_obstacles(knock_port: int, services: Sequence[Service]) -> tuple[str, ...]:
+def foreign_obstacles(knock_ports: Sequence[int], services: Sequence[Service]) -> tuple[str, ...]:
     """A sentence with the command to run for each table that may drop knocks or leased packets."""
     book = read_rules()
     around = read_surroundings(addresses_behind(book, services))
-    found = (*obstacles(book, around, knock_port, services), *offloads(book, services))
+    found = (*obstacles(book, around, knock_ports, services), *offloads(book, services))
     return tuple(f"{each.what}: {each.remedy}" for each in found if each.severity >= Severity.WARNING)
 
 
@@ -50,11 +50,11 @@ def addresses_behind(book: RuleBook, services: Sequence[Service]) -> frozenset[A
 
 
 def obstacles(
-    book: RuleBook, around: Surroundings, knock_port: int, services: Sequence[Service]
+    book: RuleBook, around: Surroundings, knock_ports: Sequence[int], services: Sequence[Service]
 ) -> tuple[Finding, ...]:
     """A finding for each base chain of other tables that drops what we let in."""
     blocked: dict[tuple[str, ...], list[_Blocked]] = {}
-    for opening in openings(book, around, knock_port, services):
+    for opening in openings(book, around, knock_ports, services):
         for found in _blocked(book, around, opening):
             base = found.drop.base
             # One command of ufw's or firewalld's is for both IP versions.
@@ -64,9 +64,11 @@ def obstacles(
     return tuple(_finding(book, around, each) for each in blocked.values())
 
 
-def openings(book: RuleBook, around: Surroundings, knock_port: int, services: Sequence[Service]) -> tuple[Opening, ...]:
+def openings(
+    book: RuleBook, around: Surroundings, knock_ports: Sequence[int], services: Sequence[Service]
+) -> tuple[Opening, ...]:
     """Every way that has to be open for knocks and leased connections."""
-    found = [Opening(KNOCK, "udp", PortRange(knock_port, knock_port), version) for version in (4, 6)]
+    found = [Opening(KNOCK, "udp", PortRange(port, port), version) for port in knock_ports for version in (4, 6)]
     found += [opening for service in services for opening in _openings(service, around)]
     led: dict[tuple[str, str, PortRange, int], Place] = {
         (place.service, place.protocol, detour.ports, place.address.version): place

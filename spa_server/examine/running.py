@@ -11,9 +11,12 @@ from pathlib import Path
 from spa_server.examine.findings import Finding, Severity
 from spa_server.examine.listeners import Listener
 from spa_server.examine.surroundings import Surroundings
-from spa_server.service import Address
+from spa_server.install.layout import FIRST_FREE_PORT
+from spa_server.service import Address, Service
 
 START = "systemctl start spa-server"
+BIND_LOW = "spa-server install"
+"""Gives the unit what it takes to bind a port below FIRST_FREE_PORT, and restarts it."""
 
 
 def server_findings(status: Mapping[str, object] | None, said: str) -> Iterator[Finding]:
@@ -69,7 +72,7 @@ def keeper_findings(status: Mapping[str, object] | None, said: str, config: Path
 def knock_port_findings(
     port: int, listen: Sequence[Address], listeners: Sequence[Listener], server_pid: int | None, around: Surroundings
 ) -> Iterator[Finding]:
-    """Who holds the knock port. That a datagram gets there from outside cannot be shown from here."""
+    """Who holds one of the knock ports. That a datagram gets there from outside cannot be shown from here."""
     holders = [each for each in listeners if each.protocol == "udp" and each.port == port]
     for each in holders:
         foreign = server_pid is not None and each.process is not None and each.process.pid not in (server_pid, 1)
@@ -90,7 +93,7 @@ def knock_port_findings(
                 Severity.WARNING,
                 f"nothing hears knocks on {address} udp/{port}",
                 "no such socket in /proc/net/udp",
-                START,
+                START if server_pid is None else BIND_LOW if port < FIRST_FREE_PORT else "spa-server reload",
             )
     if holders:
         yield Finding(
@@ -100,6 +103,20 @@ def knock_port_findings(
             ", ".join(map(str, holders)),
             "from a client: spa-client knock NAME",
         )
+
+
+def tcp_findings(ports: Iterable[int], services: Iterable[Service], listeners: Iterable[Listener]) -> Iterator[Finding]:
+    """Programs that listen on TCP where knocks are taken on UDP: a knock port is silent to both."""
+    closed = set(ports) - {port for service in services for protocol, port in service.ports() if protocol == "tcp"}
+    for each in listeners:
+        if each.protocol == "tcp" and each.port in closed and not each.is_inside_only:
+            yield Finding(
+                "knock-port-tcp",
+                Severity.WARNING,
+                f"nobody outside reaches tcp/{each.port}: it is a knock port, and to TCP that is silent, too",
+                str(each),
+                f"take knocks on another port than {each.port}, or make tcp/{each.port} a service",
+            )
 
 
 def _is_ours(listener: Listener) -> bool:

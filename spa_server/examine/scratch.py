@@ -32,13 +32,13 @@ class Trial:
     """The perimeter as nft prints it."""
 
 
-def try_ruleset(knock_port: int, services: Sequence[Service]) -> Trial:
+def try_ruleset(knock_ports: Sequence[int], services: Sequence[Service]) -> Trial:
     """Load it, in a thread of its own: a namespace is a thread's, and this one's ends with it."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(_try, knock_port, services).result()
+        return pool.submit(_try, knock_ports, services).result()
 
 
-def _try(knock_port: int, services: Sequence[Service]) -> Trial:
+def _try(knock_ports: Sequence[int], services: Sequence[Service]) -> Trial:
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         return Trial(refused=os.strerror(ctypes.get_errno()))
     can_own = False
@@ -49,7 +49,7 @@ def _try(knock_port: int, services: Sequence[Service]) -> Trial:
     except (NotOwnable, KernelError):
         load(f"add table inet {TABLE}\n")
     try:
-        load(ruleset(knock_port, services))
+        load(ruleset(knock_ports, services))
         return Trial(tried=True, can_own=can_own, text=show())
     except PerimeterError as error:
         return Trial(tried=True, can_own=can_own, refused=str(error))

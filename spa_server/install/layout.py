@@ -6,6 +6,7 @@ an operator's own files, so they are the same on Debian, Fedora and whatever els
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,9 +31,9 @@ PROGRAM_IN_UNITS = "/opt/spa/bin/spa-server"
 """What stands in the units as they are delivered."""
 FIRST_FREE_PORT = 1024
 
-_LOW_PORT = """\
-# Written by spa-server install: the knock port, udp/{port}, is below 1024. The process gives the capability up once it
-# has bound the port; in a user namespace of its own it would not count.
+_LOW_PORTS = """\
+# Written by spa-server install: knock ports below 1024 ({ports}). The process gives the capability up once it has bound
+# them; in a user namespace of its own it would not count.
 [Service]
 AmbientCapabilities=CAP_NET_BIND_SERVICE
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE
@@ -68,9 +69,10 @@ def unit_files(program: Path) -> tuple[File, ...]:
     )
 
 
-def drop_in(knock_port: int) -> File | None:
-    """What the units need besides for this knock port; None where it is nothing."""
-    return File(drop_in_path(SERVER), _LOW_PORT.format(port=knock_port)) if knock_port < FIRST_FREE_PORT else None
+def drop_in(knock_ports: Sequence[int]) -> File | None:
+    """What the units need besides for these knock ports; None where it is nothing."""
+    low = ", ".join(f"udp/{port}" for port in sorted(knock_ports) if port < FIRST_FREE_PORT)
+    return File(drop_in_path(SERVER), _LOW_PORTS.format(ports=low)) if low else None
 
 
 def drop_in_path(unit: str) -> Path:

@@ -6,7 +6,7 @@ What only the commands know how to do (making keys and configuration, taking the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from spa_server.install import accounts, files, layout, service
@@ -14,12 +14,12 @@ from spa_server.install.step import Step
 
 
 def install_steps(
-    executable: Path, make_server: Callable[[], object], knock_port: Callable[[], int], *, start: bool
+    executable: Path, make_server: Callable[[], object], knock_ports: Callable[[], Sequence[int]], *, start: bool
 ) -> Iterator[Step]:
     """The steps that put the service on this host.
 
-    `make_server` writes the configuration and makes keys and state, where there is none; `knock_port` reads the port
-    from the configuration, which by then is there.
+    `make_server` writes the configuration and makes keys and state, where there is none; `knock_ports` reads the
+    ports from the configuration, which by then is there.
     """
     for file in layout.account_files():
         yield files.write(file)
@@ -30,7 +30,7 @@ def install_steps(
     )
     yield files.move_secret(layout.STATE / layout.KEY.name, layout.KEY)
     yield files.let_read(layout.CONFIG, layout.GROUP)
-    drop_in = layout.drop_in(knock_port())
+    drop_in = layout.drop_in(knock_ports())
     units = [*layout.unit_files(executable), *([drop_in] if drop_in else [])]
     stale = [] if drop_in else [layout.drop_in_path(layout.SERVER)]
     are_read = all(unit.stands() for unit in units) and not any(map(os.path.lexists, stale))

@@ -57,7 +57,7 @@ def starting_config(config_path: Path) -> ServerConfig:
             raise
     else:
         reasons = [f"{config_path} was on trial, and nobody confirmed it"]
-        is_wanted = perimeter_digest(config.knock_port, config.services) != unconfirmed(config_path)
+        is_wanted = perimeter_digest(config.knock_ports, config.services) != unconfirmed(config_path)
         last = None if is_wanted else _last_good(config_path)
         if last is None:
             return config

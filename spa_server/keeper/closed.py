@@ -17,9 +17,9 @@ from spa_server.service import Service
 CLOSED = "closed.nft"
 
 
-def save_closed(knock_port: int, services: Sequence[Service]) -> None:
+def save_closed(knock_ports: Sequence[int], services: Sequence[Service]) -> None:
     """Keep the rules for the unit to load. A failure is a warning: the perimeter stands all the same."""
     folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if folder:
         name = HOLD_TABLES[0]
-        keep_text(Path(folder, CLOSED), f"add table inet {name}\n{hold_ruleset(name, knock_port, services)}".encode())
+        keep_text(Path(folder, CLOSED), f"add table inet {name}\n{hold_ruleset(name, knock_ports, services)}".encode())

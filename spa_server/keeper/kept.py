@@ -39,7 +39,7 @@ class KeptTable:
         self._own = own
         self.nft = TableSocket(TABLE, existing=stored) if stored else TableSocket(TABLE)
         self._watcher: Watcher | None = None
-        self._wanted: tuple[int, tuple[Service, ...]] | None = None
+        self._wanted: tuple[tuple[int, ...], tuple[Service, ...]] | None = None
         self._rules: Mapping[str, int] = {}
         self._looked_s = 0.0
         self._tampered = Seldom(_log)
@@ -49,20 +49,20 @@ class KeptTable:
         """The socket to select on: others' changes are seen there."""
         return self._watcher.socket if self._watcher else None
 
-    def put_up(self, knock_port: int, services: Sequence[Service]) -> bool:
+    def put_up(self, knock_ports: Sequence[int], services: Sequence[Service]) -> bool:
         """Bring the perimeter to this; whether armed tags lived through it. Leases do. Raises PerimeterError."""
         tags_live = False
         if self._own:
             try:
-                self._take(owned.put_up(knock_port, services, self.nft))
+                self._take(owned.put_up(knock_ports, services, self.nft))
             except NotOwnable:
                 _log.warning("this kernel (before Linux 6.9) has no tables that only their owner can change")
                 _log.warning("so the perimeter is watched, and put up again when others change it")
                 self._own = False
         if not self._own:
-            tags_live = self._put_up_unowned(knock_port, services)
-        self._wanted = knock_port, tuple(services)
-        self._rules = rules_in(ruleset(knock_port, services))
+            tags_live = self._put_up_unowned(knock_ports, services)
+        self._wanted = tuple(knock_ports), tuple(services)
+        self._rules = rules_in(ruleset(knock_ports, services))
         return tags_live
 
     def take_down(self) -> bool:
@@ -82,7 +82,7 @@ class KeptTable:
         seen = self._watcher.take(self.nft.netlink.port) if self._watcher else Seen()
         if self._wanted is None:
             return False
-        knock_port, services = self._wanted
+        knock_ports, services = self._wanted
         begun_s = time.monotonic()
         # Asking the kernel after every lease would double what one costs.
         is_due = seen.lost or begun_s - self._looked_s >= LOOK_EVERY_S
@@ -92,13 +92,13 @@ class KeptTable:
             if not is_due or self.nft.owns():
                 return False
             self._looked_s = 0.0  # should this fail, the next look is not to wait
-            self.put_up(knock_port, services)
+            self.put_up(knock_ports, services)
             self._say("the perimeter's table was gone")
         elif seen.removed or seen.changed or (is_due and self.nft.rules() != self._rules):
             self._looked_s = 0.0
             with nothing_comes_in():
                 self._say(f"the perimeter was {'removed' if seen.removed else 'changed'}{_by(seen)}")
-                perimeter.apply_anew(knock_port, services)
+                perimeter.apply_anew(knock_ports, services)
             self._forget_own()
         else:
             self._undo_elements(seen)
@@ -120,13 +120,13 @@ class KeptTable:
         notify.unstore(STORED_AS)
         notify.store(STORED_AS, [owner.netlink.socket])
 
-    def _put_up_unowned(self, knock_port: int, services: Sequence[Service]) -> bool:
+    def _put_up_unowned(self, knock_ports: Sequence[int], services: Sequence[Service]) -> bool:
         if self._watcher is None:
             self._watcher = Watcher(TABLE)
-            perimeter.apply_anew(knock_port, services)
+            perimeter.apply_anew(knock_ports, services)
             self._forget_own()
             return False
-        perimeter.apply(knock_port, services)
+        perimeter.apply(knock_ports, services)
         self._forget_own()
         return True
 

@@ -61,10 +61,10 @@ def apply_directly(config: ServerConfig, *, is_on_trial: bool = False) -> tuple[
     Raises ConfigError, PerimeterError (OwnedElsewhere) or KernelError.
     """
     fresh, text = read_with_text(config.path)
-    warnings = perimeter.apply(fresh.knock_port, fresh.services)
+    warnings = perimeter.apply(fresh.knock_ports, fresh.services)
     with acting_for(config.path):
         if is_on_trial:
-            mark_unconfirmed(config.path, perimeter_digest(fresh.knock_port, fresh.services))
+            mark_unconfirmed(config.path, perimeter_digest(fresh.knock_ports, fresh.services))
         else:
             clear_unconfirmed(config.path)
             save_applied(config.path, text)

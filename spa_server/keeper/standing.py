@@ -59,7 +59,7 @@ class Standing:
         self._names: dict[bytes, tuple[str, ...]] = {}
         self.firewall = Firewall(table.nft, self._enforced(config), self.reload, self._opened)
         self._enforce(config)
-        save_closed(config.knock_port, config.services)
+        save_closed(config.knock_ports, config.services)
         if config.path == config_path:
             self._save()
 
@@ -76,7 +76,7 @@ class Standing:
             self._amiss.error("; ".join(str(error).splitlines()))
             # The network process goes by the last good one, too, until the file is mended.
             return Status.DONE if digest == self.firewall.enforced.digest else Status.FAILED
-        fresh = perimeter_digest(config.knock_port, config.services)
+        fresh = perimeter_digest(config.knock_ports, config.services)
         if fresh != digest:
             self._amiss.warn(f"the network process has read another {self.path} than stands there now")
             return Status.STALE
@@ -175,7 +175,7 @@ class Standing:
             "standing": not self.is_removed,
             "owned": self._table.is_owned,
             "services": [service.name for service in self.config.services],
-            "knock_port": self.config.knock_port,
+            "knock_ports": self.config.knock_ports,
             "config": str(self.config.path),
             "confirm_left_s": round(self.trial.left_s(_boot_s()), 1) if self.trial else None,
         }
@@ -196,7 +196,7 @@ class Standing:
 
     def _enforce(self, config: ServerConfig) -> None:
         leases = self._leases()
-        tags_live = self._table.put_up(config.knock_port, config.services)
+        tags_live = self._table.put_up(config.knock_ports, config.services)
         self.config = config
         self.firewall.enforced = self._enforced(config)
         if tags_live:
@@ -226,7 +226,7 @@ class Standing:
         self._tell_disarmed()
 
     def _enforced(self, config: ServerConfig) -> Enforced:
-        digest = perimeter_digest(config.knock_port, config.services)
+        digest = perimeter_digest(config.knock_ports, config.services)
         self._know(digest, config)
         return Enforced(digest, config.services, self._names)
 
@@ -248,12 +248,12 @@ class Standing:
     def _is_good(self, text: bytes) -> None:
         """Go by what is enforced now should the next start find no good file, or should there be no next start."""
         save_applied(self.path, text)
-        save_closed(self.config.knock_port, self.config.services)
+        save_closed(self.config.knock_ports, self.config.services)
 
     def _warnings(self) -> tuple[str, ...]:
         services = self.config.services
         try:
-            found = obstacles.foreign_obstacles(self.config.knock_port, services)
+            found = obstacles.foreign_obstacles(self.config.knock_ports, services)
         except Exception as error:
             # What others put into the kernel, and how nft shows it, must not keep anything from being served.
             _log.warning("other tables could not be looked through for what they drop: %s", error)

@@ -28,7 +28,7 @@ class ServiceCount:
 
 @dataclass(frozen=True, slots=True)
 class PerimeterCounts:
-    """What the kernel has counted: datagrams at the knock port, and service by service."""
+    """What the kernel has counted: datagrams at the knock ports, and service by service."""
 
     knocks_admitted: int
     knocks_dropped: int
@@ -44,21 +44,21 @@ class FirewallLink:
     def __init__(
         self,
         channel: socket.socket,
-        knock_port: int,
+        knock_ports: Sequence[int],
         services: Sequence[Service],
         alive: Callable[[], None],
     ) -> None:
         """`alive`: called while an answer is waited for, and with each request of many."""
         self.is_stale = False
-        self._client = FirewallClient(channel, perimeter_digest(knock_port, services), alive=alive)
+        self._client = FirewallClient(channel, perimeter_digest(knock_ports, services), alive=alive)
         self._numbers = _numbered(services)
 
-    def reload(self, knock_port: int, services: Sequence[Service]) -> None:
+    def reload(self, knock_ports: Sequence[int], services: Sequence[Service]) -> None:
         """Have it read its configuration again and apply it, if it is this one. Raises FirewallError.
 
         Live leases of services that remain stay. After FirewallSilent it may or may not have done it.
         """
-        self._client.reload(perimeter_digest(knock_port, services))
+        self._client.reload(perimeter_digest(knock_ports, services))
         self._numbers = _numbered(services)
         self.is_stale = False
 

@@ -1,4 +1,4 @@
-"""The sockets on the knock port over time: kept through restarts by the service manager, exchanged on a reload.
+"""The sockets on the knock ports over time: kept through restarts by the service manager, exchanged on a reload.
 
 It must not know what comes in on them, only which are open.
 """
@@ -19,13 +19,13 @@ Read = Callable[[socket.socket], None]
 """Reads what waits on a socket."""
 
 
-def open_knock_sockets(addresses: Sequence[Address], port: int) -> list[socket.socket]:
+def open_knock_sockets(addresses: Sequence[Address], ports: Sequence[int]) -> list[socket.socket]:
     """The sockets that the manager kept from before, where they fit, and new ones elsewhere. Raises PortTaken.
 
-    The manager keeps them all from then on, so that a restart, or a SIGKILL, loses neither the port nor what waits.
+    The manager keeps them all from then on, so that a restart, or a SIGKILL, loses neither a port nor what waits.
     """
     kept = notify.stored().pop(STORE_NAME, [])
-    bound = sockets.bind_knock_sockets(addresses, port, kept)
+    bound = sockets.bind_knock_sockets(addresses, ports, kept)
     stale = [sock for sock in kept if sock not in bound]
     if stale or len(kept) != len(bound):
         keep(bound)
@@ -49,9 +49,9 @@ class KnockPort:
         self._bound: tuple[socket.socket, ...] = ()
         self.move(bound)
 
-    def bind(self, addresses: Sequence[Address], port: int) -> list[socket.socket]:
+    def bind(self, addresses: Sequence[Address], ports: Sequence[int]) -> list[socket.socket]:
         """What is to be open by another configuration: those that fit it and new ones. Raises PortTaken."""
-        return sockets.bind_knock_sockets(addresses, port, self._bound)
+        return sockets.bind_knock_sockets(addresses, ports, self._bound)
 
     def abandon(self, bound: Sequence[socket.socket]) -> None:
         """Close again what `bind` opened."""

@@ -79,9 +79,9 @@ class NetworkProcess:
         self._config = config
         self._started = now = clock()
         self._heartbeat = notify.Heartbeat()
-        self._link = FirewallLink(inherited.channel, config.knock_port, config.services, self._heartbeat.beat)
+        self._link = FirewallLink(inherited.channel, config.knock_ports, config.services, self._heartbeat.beat)
         # Both processes have read the same file, unless it was edited in between.
-        self._link.reload(config.knock_port, config.services)
+        self._link.reload(config.knock_ports, config.services)
         # That tags were lost before any was armed is no news.
         self._link.take_events()
         self._recorder = Recorder(
@@ -220,9 +220,9 @@ class NetworkProcess:
         this one has followed.
         """
         config = read_again(self._config)
-        bound = self._port.bind(config.listen, config.knock_port)
+        bound = self._port.bind(config.listen, config.knock_ports)
         try:
-            self._link.reload(config.knock_port, config.services)
+            self._link.reload(config.knock_ports, config.services)
         except BaseException as error:
             # After silence it may or may not have gone over; it is asked until it says so.
             self._is_unsure |= isinstance(error, FirewallSilent)

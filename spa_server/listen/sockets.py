@@ -1,4 +1,4 @@
-"""The datagram sockets on the knock port: what came, from where, and to which address of this host.
+"""The datagram sockets on the knock ports: what came, from where, and to which address of this host.
 
 The address a knock was sent to matters: a lease opens towards that address, and the answer must leave from it. Linux
 tells it by IP_PKTINFO (ip(7)) and IPV6_PKTINFO (RFC 3542, section 4). It must not know what a datagram says.
@@ -35,7 +35,7 @@ _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class PortTaken(Exception):
-    """The knock port cannot be bound; the message says why and what to do."""
+    """A knock port cannot be bound; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +53,30 @@ class Received:
 
 
 def bind_knock_sockets(
-    addresses: Sequence[Address], port: int, kept: Collection[socket.socket] = ()
+    addresses: Sequence[Address], ports: Sequence[int], kept: Collection[socket.socket] = ()
 ) -> list[socket.socket]:
-    """One non-blocking UDP socket for each address. Raises PortTaken.
+    """One non-blocking UDP socket for each address and port. Raises PortTaken.
 
     `kept`: sockets bound before; one that fits is taken instead of a new one, and those that do not fit are left open
     and are no hindrance. A family that this host does not have is left out, with a line in the log, as long as one
     remains. An address that no interface has (yet) is listened on all the same, with a line in the log.
     """
-    fitting = {address: next((sock for sock in kept if _fits(sock, address, port)), None) for address in addresses}
+    places = [(address, port) for port in ports for address in addresses]
+    fitting = {place: next((sock for sock in kept if _fits(sock, *place)), None) for place in places}
     leaving = [sock for sock in kept if sock not in fitting.values()]
     bound: list[socket.socket] = []
-    for address in addresses:
+    for address, port in places:
         try:
-            bound.append(fitting[address] or _bind(address, port, leaving))
+            bound.append(fitting[address, port] or _bind(address, port, leaving))
         except OSError as error:
             if error.errno in _NO_FAMILY and address.is_unspecified and len(addresses) > 1:
-                log.warning("not listening on %s: %s", address, error.strerror)
+                log.warning("not listening on %s udp/%d: %s", address, port, error.strerror)
                 continue
             for made in bound:
                 if made not in kept:
                     made.close()
             raise PortTaken(_why(address, port, error)) from error
-        if not is_here(address):
+        if port == ports[0] and not is_here(address):
             log.warning("no interface has the address %s of server.listen; knocks are heard once one has it", address)
     if not bound:
         raise PortTaken("this host has none of the address families in server.listen")
@@ -186,8 +187,11 @@ def _why(address: Address, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"udp/{port} is in use by another program; find it with: ss -lunp 'sport = :{port}'"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"user {os.geteuid()} may not listen on udp/{port}; choose a server.knock_port of 1024 or more"
-    return f"cannot listen on {address} udp/{port}: {error.strerror}; check server.listen and server.knock_port"
+        return (
+            f"user {os.geteuid()} may not listen on udp/{port}: a port below 1024 is bound at the server's start only. "
+            "Run spa-server install again; without systemd, start the server anew; or choose a port of 1024 or more"
+        )
+    return f"cannot listen on {address} udp/{port}: {error.strerror}; check server.listen and the knock ports"
 
 
 def _address(text: str) -> Address:

@@ -37,7 +37,7 @@ class ServiceNumbers:
 
 @dataclass(frozen=True, slots=True)
 class GateNumbers:
-    """What the kernel counts at the knock port and for each service."""
+    """What the kernel counts at the knock ports and for each service."""
 
     admitted: int
     dropped: int
@@ -105,7 +105,7 @@ def _families(numbers: Numbers) -> Iterator[Family]:
 def _gate_families(gate: GateNumbers) -> Iterator[Family]:
     verdicts = {"admitted": gate.admitted, "dropped": gate.dropped}
     yield _counted(
-        "spa_gate_datagrams_total", "Datagrams at the knock port, by the kernel's verdict.", "verdict", verdicts
+        "spa_gate_datagrams_total", "Datagrams at the knock ports, by the kernel's verdict.", "verdict", verdicts
     )
     services = sorted(gate.services.items())
     yield Family(

@@ -125,6 +125,23 @@ def test_the_knock_port_moves_while_sockets_are_kept(services: TwoServices, keys
     assert len(services.network.manager.kept["knock"]) == 2
 
 
+def test_the_manager_keeps_the_sockets_of_every_knock_port(services: TwoServices, keys: Keys) -> None:
+    services.made.configure(WEB, **{**_keys(services), "more_knock_ports": [5000, 40_000]})
+    services.made.command("reload")
+    before = services.knock_sockets()
+    assert len(before) == 6
+    services.network.signal(signal.SIGKILL)
+    wait_until(services.network.has_ended, "the end")
+    services.network.start()
+    assert services.knock_sockets() == before
+    services.made.configure(WEB, **{**_keys(services), "more_knock_ports": [5000]})
+    services.made.command("reload")
+    assert len(set(services.knock_sockets()) & set(before)) == 4
+    services.network.manager.hear()
+    assert len(services.network.manager.kept["knock"]) == 4
+    assert outcome(services, keys) == "granted"
+
+
 def test_when_the_keeper_is_killed_the_network_process_ends_with_an_error_and_both_come_back(
     services: TwoServices, keys: Keys
 ) -> None:

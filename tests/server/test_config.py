@@ -47,6 +47,7 @@ def test_the_template_loads_and_shows_the_defaults(path: Path) -> None:
         addresses=("vpn.example.org",),
         listen=(IPv4Address("0.0.0.0"), IPv6Address("::")),
         knock_port=62201,
+        more_knock_ports=(),
         state_folder=Path("/var/lib/spa"),
         control_socket=Path("/run/spa/control.sock"),
         user="spa",
@@ -77,7 +78,7 @@ def test_the_template_shows_every_key_and_its_true_default(path: Path) -> None:
     known = {key for listed in re.findall(r"known here: ([a-z_, ]+)", said) for key in listed.strip().split(", ")}
     assert {re.sub(r" server.*", "", key) for key in known} == shown
     plain = read(path, TEMPLATE)
-    not_defaults = ("#udp", "#hosts", "#forward_to", "#metrics")
+    not_defaults = ("#more_knock_ports", "#udp", "#hosts", "#forward_to", "#metrics")
     content = TEMPLATE
     for example in EXAMPLES:
         if not example.startswith(not_defaults):
@@ -121,6 +122,7 @@ def test_every_key_reaches_its_place(path: Path) -> None:
         addresses = ["2001:db8::1"]
         listen = ["192.0.2.1"]
         knock_port = 5000
+        more_knock_ports = [443, 53]
         state_folder = "/srv/spa"
         control_socket = "/srv/control"
         user = "_spa-2"
@@ -138,13 +140,14 @@ def test_every_key_reaches_its_place(path: Path) -> None:
         hosts = ["10.0.0.1", "fd00::1"]
         [service.inner]
         tcp = [443]
-        udp = [443]
+        udp = [8443]
         roles = ["dev"]
         forward_to = ["10.0.0.5:443", "[fd00::5]:8443"]
         masquerade = true
         """.replace("5000, 22]", "5001, 22]"),
     )
-    assert (config.knock_port, config.slots, config.replies, config.user) == (5000, 32, False, "_spa-2")
+    assert (config.knock_port, config.knock_ports) == (5000, (5000, 443, 53))
+    assert (config.slots, config.replies, config.user) == (32, False, "_spa-2")
     files, inner = config.services
     assert files.tcp == (PortRange(22, 22), PortRange(8000, 8010))
     assert files.hosts == (IPv4Address("10.0.0.1"), IPv6Address("fd00::1"))

@@ -107,6 +107,22 @@ def test_a_mistake_in_a_service_names_its_key_and_what_is_allowed(path: Path, li
         ('listen = ["fe80::1%eth0"]', "without a zone"),
         ("knock_port = true", "server.knock_port: true is not allowed; it takes a whole number from 1 to 65535"),
         ("knock_port = 0", "server.knock_port: 0 is not allowed"),
+        ("more_knock_ports = 443", "server.more_knock_ports: 443 is not allowed; it takes a list of UDP ports"),
+        (
+            "more_knock_ports = [0]",
+            "server.more_knock_ports: 0 is not allowed; it takes a whole number from 1 to 65535",
+        ),
+        ("more_knock_ports = [65536]", "server.more_knock_ports: 65536 is not allowed"),
+        ('more_knock_ports = ["443"]', 'server.more_knock_ports: "443" is not allowed'),
+        ("more_knock_ports = [443, 443]", "server.more_knock_ports: 443 a second time is not allowed"),
+        (
+            "more_knock_ports = [443, 62201]",
+            "server.more_knock_ports: 62201 is not allowed; it takes ports other than server.knock_port",
+        ),
+        (
+            "more_knock_ports = [53, 123, 443, 500]",
+            "server.more_knock_ports: 4 ports is not allowed; it takes at most 3",
+        ),
         ('state_folder = "var/lib"', 'server.state_folder: "var/lib" is not allowed; it takes an absolute path'),
         ('state_folder = "/var/../etc"', "it takes an absolute path"),
         ('state_folder = "/a\\u0000b"', "it takes an absolute path"),
@@ -169,6 +185,24 @@ def test_what_the_file_as_a_whole_must_have(path: Path, content: str, said: list
 def test_what_clients_are_told_is_a_few_names_or_addresses(path: Path, addresses: str, said: str) -> None:
     (only,) = problems(path, WEB.replace('["192.0.2.1"]', addresses))
     assert said in only
+
+
+def test_no_service_may_have_one_of_the_other_knock_ports(path: Path) -> None:
+    content = WEB.replace("[server]\n", "[server]\nmore_knock_ports = [443, 53]\n") + 'udp = ["50-60"]\n'
+    assert problems(path, content) == [
+        "server.toml: service.web.udp: udp port 53 is not allowed; it takes any port but server.more_knock_ports"
+    ]
+
+
+def test_a_service_may_have_the_tcp_port_of_a_knock_port(path: Path) -> None:
+    content = WEB.replace("[server]\n", "[server]\nmore_knock_ports = [8443]\n")
+    assert read(path, content).knock_ports == (62201, 8443)
+
+
+@pytest.mark.parametrize("ports", ["[]", "[443, 53, 123]"])
+def test_there_may_be_none_to_three_other_knock_ports(path: Path, ports: str) -> None:
+    content = WEB.replace("[server]\n", f"[server]\nmore_knock_ports = {ports}\n")
+    assert len(read(path, content).more_knock_ports) == ports.count(",") + (ports != "[]")
 
 
 def test_two_services_may_have_one_number_in_two_protocols(path: Path) -> None:

@@ -60,9 +60,15 @@ def test_a_second_run_finds_all_of_it_done(fresh: Service) -> None:
 
 def test_a_low_knock_port_is_bound_and_the_capability_given_up(fresh: Service) -> None:
     fresh.install("--no-start")
-    fresh.configure(knock_port=443)
+    fresh.configure(knock_port=443, more_knock_ports=[62201])
     fresh.install()
     fresh.wait_until_it_serves()
+    fresh.configure(knock_port=443, more_knock_ports=[53])
+    assert "run spa-server install again" in fresh.command("reload", check=False).stderr.lower()
+    fresh.install()
+    fresh.wait_until_it_serves()
+    bound = fresh.machine.run("cat", "/proc/net/udp6").stdout
+    assert all(f":{port:04X} " in bound for port in (443, 53))
     print(fresh.log())
     status = fresh.machine.read(f"/proc/{fresh.machine.main_pid(SERVER)}/status")
     assert "CapEff:\t0000000000000000" in status

@@ -57,6 +57,7 @@ class Site:
     lab: Lab
     nft: NftSocket
     services: tuple[Service, ...] = ()
+    knock_ports: tuple[int, ...] = (KNOCK_PORT,)
 
     @property
     def server(self) -> Host:
@@ -74,7 +75,7 @@ class Site:
         """Put the perimeter up for these services; returns the warnings."""
         self.services = services
         with self.server.enter():
-            return perimeter.apply(KNOCK_PORT, services)
+            return perimeter.apply(self.knock_ports, services)
 
     def let_in(self, client: Host, version: int = 4, seconds: int = 30, label: str = "alice-laptop") -> tuple[int, ...]:
         """Open all services to a client, as if its knock had come to the server's address."""

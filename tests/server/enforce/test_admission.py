@@ -251,6 +251,18 @@ def test_knocks_at_other_servers_are_forwarded(inner_site: Site, version: int) -
 
 
 @pytest.mark.parametrize("version", FAMILIES)
+def test_to_tcp_a_knock_port_is_silent_unless_a_service_has_it(site: Site, version: int) -> None:
+    site.knock_ports = (KNOCK_PORT, 8443, 5353)
+    site.close_up(WEB)
+    to = site.server.address(version)
+    site.let_in(site.alice, version)
+    with site.server.listen_tcp(8443), site.server.listen_tcp(5353):
+        assert site.alice.reaches_tcp(to, 8443)
+        for port in site.knock_ports:
+            assert site.stranger.is_kept_out(to, port)
+
+
+@pytest.mark.parametrize("version", FAMILIES)
 def test_a_service_forwarded_in_one_family_is_not_opened_in_the_other(inner_site: Site, version: int) -> None:
     site, inner = inner_site, inner_site.lab.inner
     one = (target(str(inner.address(version)), 443),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -18,11 +19,11 @@ KNOCK = TAG + bytes(504)
 class Door:
     """A stranger's sender and the server's receiver at the knock port."""
 
-    def __init__(self, site: Site, version: int) -> None:
+    def __init__(self, site: Site, version: int, port: int = KNOCK_PORT) -> None:
         family = socket.AF_INET if version == 4 else socket.AF_INET6
-        self.receiver = site.server.bind_udp(KNOCK_PORT)
+        self.receiver = site.server.bind_udp(port)
         self.sender = site.stranger.new_socket(family, socket.SOCK_DGRAM)
-        self.sender.connect((str(site.server.address(version)), KNOCK_PORT))
+        self.sender.connect((str(site.server.address(version)), port))
 
     def __enter__(self) -> Door:
         return self
@@ -51,6 +52,31 @@ def test_a_tag_admits_one_datagram_and_no_replay(site: Site, version: int) -> No
         assert door.admits(KNOCK)
         assert door.drops(KNOCK)
         assert site.nft.dump("tags") == ()
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_tag_admits_one_datagram_over_all_knock_ports(site: Site, version: int) -> None:
+    """There is one set of tags: what was used at one port is used at every other."""
+    site.knock_ports = (KNOCK_PORT, 443, 53)
+    site.close_up()
+    with contextlib.ExitStack() as stack:
+        doors = [stack.enter_context(Door(site, version, port)) for port in site.knock_ports]
+        for used in doors:
+            arm(site.nft, [TAG], 60_000)
+            assert used.admits(KNOCK)
+            assert all(door.drops(KNOCK) for door in doors)
+
+
+def test_a_port_that_is_no_knock_port_any_more_is_let_be_and_tags_live_on(site: Site) -> None:
+    site.knock_ports = (KNOCK_PORT, 443)
+    site.close_up()
+    arm(site.nft, [TAG], 60_000)
+    site.knock_ports = (KNOCK_PORT,)
+    site.close_up()
+    with Door(site, 4, 443) as former, Door(site, 4) as door:
+        assert former.admits(b"anything")
+        assert door.admits(KNOCK)
+        assert door.drops(KNOCK)
 
 
 @pytest.mark.parametrize("version", FAMILIES)

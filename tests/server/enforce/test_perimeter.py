@@ -148,14 +148,14 @@ def test_loopback_stays_usable(site: Site, version: int) -> None:
 def test_missing_nft_is_said_with_the_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(perimeter.NftMissing, match=r"^nft is not installed: apt-get install nftables$"):
-        perimeter.apply(KNOCK_PORT, (WEB,))
+        perimeter.apply((KNOCK_PORT,), (WEB,))
 
 
 def test_who_is_not_root_is_told_so(site: Site) -> None:
     code = (
         "import os; from spa_server.enforce import perimeter\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "try: perimeter.apply(62201, ())\n"
+        "try: perimeter.apply((62201,), ())\n"
         "except perimeter.NotPermitted as error: print(error)\n"
     )
     done = site.server.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(Path.cwd())})

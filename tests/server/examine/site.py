@@ -55,7 +55,7 @@ class Site:
     def close_up(self, *services: Service) -> None:
         """Put the perimeter up, and let alice in everywhere."""
         self.services = services
-        self.server.nft(f"add table inet {TABLE}\n{ruleset(KNOCK_PORT, services)}")
+        self.server.nft(f"add table inet {TABLE}\n{ruleset((KNOCK_PORT,), services)}")
         for each in services:
             for _, port in each.ports():
                 for version in (4, 6):
@@ -67,7 +67,7 @@ class Site:
         with self.server.enter():
             book = read_rules()
             around = read_surroundings(addresses_behind(book, self.services))
-        found = [*obstacles(book, around, KNOCK_PORT, self.services), *offloads(book, self.services)]
+        found = [*obstacles(book, around, (KNOCK_PORT,), self.services), *offloads(book, self.services)]
         return (*found, *ways_around(book, around, self.services))
 
     def found(self, id: str) -> list[Finding]:

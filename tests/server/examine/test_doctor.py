@@ -67,6 +67,20 @@ def test_a_server_that_is_as_it_should_be(server: RunningServer) -> None:
         assert done.stderr == ""
 
 
+def test_a_knock_port_that_was_added_and_not_yet_taken_over(server: RunningServer) -> None:
+    with server, server.host.listen_tcp(8443), server.host.listen_tcp(40_000):
+        server.config.write_text(
+            server.config.read_text().replace("[server]\n", "[server]\nmore_knock_ports = [40000]\n")
+        )
+        found = examined(server)
+        assert ids(found, "warning") == {"knock-port-unbound", "knock-port-tcp"}
+        assert found["knock-port-unbound"]["what"].endswith("udp/40000")
+        arguments = found["knock-port-unbound"]["remedy"].split()
+        assert arguments[0] == "spa-server"
+        server.command(*arguments[1:])
+        assert ids(examined(server), "danger", "warning") == {"knock-port-tcp"}
+
+
 def test_without_server_perimeter_and_service_each_is_said_with_its_remedy(server: RunningServer) -> None:
     done = server.command("doctor", check=False)
     assert done.returncode == 9

@@ -27,6 +27,7 @@ from spa_server.examine.running import (
     name_findings,
     program_in,
     server_findings,
+    tcp_findings,
     unit_findings,
 )
 from spa_server.examine.standing import lease_findings, ownership_findings
@@ -204,8 +205,26 @@ def test_who_has_the_knock_port() -> None:
         "knock-port-taken",
         "knock-port",
     ]
+    (unbound,) = knock_port_findings(40_000, (V4,), ours, 7, BOTH)
+    assert (unbound.what, unbound.remedy) == ("nothing hears knocks on 0.0.0.0 udp/40000", "spa-server reload")
+    (unbound,) = knock_port_findings(443, (V4,), ours, 7, BOTH)
+    assert unbound.remedy == "spa-server install", "a running process cannot bind it"
+    (unbound,) = knock_port_findings(443, (V4,), (), None, BOTH)
+    assert unbound.remedy == "systemctl start spa-server"
     only_four = Surroundings((Interface("eth0", (ip_address("198.51.100.1"),)),))
     assert ids(knock_port_findings(62201, (V4, V6), ours[:1], 7, only_four)) == ["knock-port"]
+
+
+def test_a_program_on_tcp_at_a_knock_port_that_nobody_reaches() -> None:
+    def listener(address: str, port: int, protocol: str = "tcp") -> Listener:
+        return Listener(protocol, ip_address(address), port, port, Process(9, "nginx"))
+
+    there = (listener("0.0.0.0", 443), listener("127.0.0.1", 53), listener("::", 80), listener("::", 443, "udp"))
+    (found,) = tcp_findings((62201, 443, 53), (service("web", 8443),), there)
+    assert (found.id, found.severity) == ("knock-port-tcp", Severity.WARNING)
+    assert "tcp/443" in found.what
+    assert "nginx (pid 9)" in found.evidence
+    assert ids(tcp_findings((62201, 443, 53), (service("web", 443),), there)) == []
 
 
 @pytest.mark.parametrize(

@@ -113,16 +113,28 @@ def test_the_interface_that_is_shut_is_named() -> None:
     drop = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth1"}}
     rule = {"family": "inet", "table": "t", "chain": "c", "handle": 1, "expr": [drop, {"drop": None}]}
     around = Surroundings((Interface("eth0", (ip_address("192.0.2.1"),)), Interface("eth1")))
-    (found,) = obstacles(rule_book(({"chain": chain}, {"rule": rule})), around, KNOCK_PORT, (WEB,))
+    (found,) = obstacles(rule_book(({"chain": chain}, {"rule": rule})), around, (KNOCK_PORT,), (WEB,))
     assert "from eth1" in found.what
 
 
 def test_for_the_log_each_is_a_sentence_that_ends_with_the_command(site: Site) -> None:
     site.server.nft(filter_table(""))
     with site.server.enter():
-        (said,) = foreign_obstacles(KNOCK_PORT, (WEB,))
+        (said,) = foreign_obstacles((KNOCK_PORT,), (WEB,))
     insert = "nft insert rule inet filter c"
     assert said.endswith(f": {insert} udp dport 62201 accept && {insert} tcp dport 8443-8445 accept")
+
+
+def test_every_knock_port_has_to_be_open(site: Site) -> None:
+    site.server.nft(
+        filter_table(f"udp dport {KNOCK_PORT} accept\ntcp dport 8443-8445 accept\nct state established accept")
+    )
+    with site.server.enter():
+        assert foreign_obstacles((KNOCK_PORT,), (WEB,)) == ()
+        (said,) = foreign_obstacles((KNOCK_PORT, 443, 53), (WEB,))
+    assert "drops knocks (udp/443, udp/53)" in said
+    insert = "nft insert rule inet filter c udp dport"
+    assert said.endswith(f": {insert} 443 accept && {insert} 53 accept")
 
 
 def test_flowtables_are_warned_of() -> None:

@@ -128,7 +128,7 @@ class Kept:
 
     @property
     def digest(self) -> bytes:
-        return perimeter_digest(self.config.knock_port, self.config.services)
+        return perimeter_digest(self.config.knock_ports, self.config.services)
 
     def configure(self, services: str = WEB, **keys: object) -> None:
         (self.folder / "state").mkdir(exist_ok=True)

@@ -44,7 +44,7 @@ def nft_that(kept: Kept, pattern: str, act: str, monkeypatch: pytest.MonkeyPatch
 def standing_hold(kept: Kept, name: str) -> None:
     """A hold table with its rules, as a keeper leaves it that is killed before it has put the perimeter up."""
     with kept.server.enter():
-        owned._loaded(name, lambda: hold_ruleset(name, 62201, kept.config.services)).close()
+        owned._loaded(name, lambda: hold_ruleset(name, (62201,), kept.config.services)).close()
 
 
 @pytest.mark.parametrize("empty", [None, "spa-hold", "spa-hold-2"])
@@ -67,7 +67,7 @@ def test_replacements_cut_short_twice_do_not_keep_the_next_keeper_from_starting(
 def test_loading_may_fail_any_number_of_times(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     services = kept.config.services
     with kept.server.enter():
-        first = owned.put_up(62201, services)
+        first = owned.put_up((62201,), services)
         open_leases(first, [Grant(services[0], kept.alice.ipv4, kept.server.ipv4, 600, "alice")])
 
         def load(text: str) -> None:
@@ -79,9 +79,9 @@ def test_loading_may_fail_any_number_of_times(kept: Kept, monkeypatch: pytest.Mo
             patch.setattr(owned, "load", load)
             for _ in range(4):
                 with pytest.raises(PerimeterError, match="nft did not end"):
-                    owned.put_up(62201, services, first)
+                    owned.put_up((62201,), services, first)
             assert kept.alice.reaches_tcp(kept.server.ipv4, 8443), "who is inside stays inside"
-        owned.put_up(62201, services, first).close()
+        owned.put_up((62201,), services, first).close()
     assert len(strangers.passed) == 1, "nobody but who is inside"
     assert kept.tables() == ["spa"]
     assert {lease.label for lease in kept.leases()} == {"alice"}
@@ -91,7 +91,7 @@ def test_loading_may_fail_any_number_of_times(kept: Kept, monkeypatch: pytest.Mo
 def test_where_tables_cannot_be_owned_the_hold_table_goes_too(kept: Kept) -> None:
     """The unit loads one when the keeper cannot start: left standing beside the perimeter it would let nobody in."""
     name = "spa-hold"
-    kept.server.nft(f"add table inet {name}\n{hold_ruleset(name, 62201, kept.config.services)}")
+    kept.server.nft(f"add table inet {name}\n{hold_ruleset(name, (62201,), kept.config.services)}")
     kept.options = ("--unowned",)
     kept.start()
     assert kept.tables() == ["spa"]
@@ -103,7 +103,7 @@ def test_where_tables_cannot_be_owned_the_hold_table_goes_too(kept: Kept) -> Non
 def test_a_lease_whose_time_is_over_when_loading_ends_is_not_carried_over(kept: Kept) -> None:
     """nft counts from when it loads, which may be late on a loaded host."""
     services = kept.config.services
-    with kept.server.enter(), owned.put_up(62201, services) as nft:
+    with kept.server.enter(), owned.put_up((62201,), services) as nft:
         open_leases(nft, [Grant(services[0], kept.alice.ipv4, kept.server.ipv4, 60, "alice")])
         over, going_on = list_leases(nft)
         taken_ms = time.monotonic_ns() // 1_000_000 - 2000
@@ -195,7 +195,7 @@ def test_it_sleeps_as_long_as_nobody_needs_it(kept: Kept, monkeypatch: pytest.Mo
         slept.append(timeout)
         raise Enough
 
-    with kept.server.enter(), owned.put_up(62201, ()):
+    with kept.server.enter(), owned.put_up((62201,), ()):
         pass
     monkeypatch.setattr("selectors.DefaultSelector.select", select)
     with kept.server.enter():

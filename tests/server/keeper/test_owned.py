@@ -43,11 +43,11 @@ def test_commands_of_root_cannot_change_it_past_the_keeper(kept: Kept) -> None:
     kept.start()
     with kept.server.enter():
         with pytest.raises(OwnedElsewhere, match="owned by another process"):
-            perimeter.apply(kept.config.knock_port, ())
+            perimeter.apply(kept.config.knock_ports, ())
         with pytest.raises(OwnedElsewhere):
             perimeter.remove()
         with pytest.raises(OwnedElsewhere):
-            owned.put_up(kept.config.knock_port, ())
+            owned.put_up(kept.config.knock_ports, ())
 
 
 def test_it_stays_owned_while_the_keeper_is_dead_and_the_next_one_takes_it_over(kept: Kept) -> None:
@@ -101,7 +101,7 @@ def test_an_older_versions_table_is_replaced_without_a_gap(kept: Kept, shape: st
         text = text.replace("size 1048576", "size 65536")
     if shape == "as an orphan":
         with kept.server.enter():
-            owned.put_up(62201, kept.config.services).close()
+            owned.put_up((62201,), kept.config.services).close()
     else:
         kept.server.nft(text)
     key = f"{kept.alice.ipv4} . {kept.server.ipv4} . tcp . 8443"
@@ -156,7 +156,7 @@ def test_when_loading_fails_all_stays_closed_and_the_next_try_mends_it(
 ) -> None:
     services = kept.config.services
     with kept.server.enter():
-        first = owned.put_up(62201, services)
+        first = owned.put_up((62201,), services)
         open_leases(first, [Grant(services[0], kept.alice.ipv4, kept.server.ipv4, 60, "alice")])
         loads = iter([True] if failing == "the hold table" else [False, True])
 
@@ -168,9 +168,9 @@ def test_when_loading_fails_all_stays_closed_and_the_next_try_mends_it(
         monkeypatch.setattr(owned, "load", load)
         with Strangers(kept.stranger, kept.server) as strangers:
             with pytest.raises(PerimeterError, match="nft did not end"):
-                owned.put_up(62201, services, first)
+                owned.put_up((62201,), services, first)
             assert kept.alice.reaches_tcp(kept.server.ipv4, 8443), "who is inside stays inside"
-            second = owned.put_up(62201, services, first)
+            second = owned.put_up((62201,), services, first)
     assert len(strangers.passed) == 1, "nobody but who is inside"
     assert kept.tables() == ["spa"]
     assert {lease.label for lease in kept.leases()} == {"alice"}

@@ -62,7 +62,7 @@ def door(module_lab: Lab) -> Iterator[Door]:
         argv = ["ip", "address", "replace", f"{address}/{24 if family == 4 else 64}", "dev", "eth0", "nodad"]
         server.run(argv if family == 6 else argv[:-1])
     with server.enter():
-        sockets = bind_knock_sockets(ANY, PORT)
+        sockets = bind_knock_sockets(ANY, (PORT,))
     yield Door(server, module_lab.clients["alice"], sockets)
     for sock in sockets:
         sock.close()
@@ -140,9 +140,34 @@ def test_an_answer_that_cannot_be_sent_is_no_fault(door: Door, caplog: pytest.Lo
     assert "was not sent" in caplog.text
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_several_ports_are_heard_and_each_answers_for_itself(door: Door, family: int) -> None:
+    ports = (PORT, PORT + 1, PORT + 2)
+    with door.server.enter():
+        bound = bind_knock_sockets(ANY, ports, door.sockets)
+    assert set(door.sockets) < set(bound)
+    assert sorted(sock.getsockname()[1] for sock in bound) == sorted(2 * ports)
+    door.sockets = bound
+    for port in ports:
+        with client_socket(door, family) as sock:
+            sock.sendto(KNOCK, (str(door.server.address(family)), port))
+            ((heard_by, received),) = door.arrivals()
+            answer(heard_by, received, b"answer")
+            assert sock.recvfrom(100)[1][1] == port
+
+
+def test_where_one_of_several_ports_is_in_use_none_is_taken(door: Door) -> None:
+    with door.server.enter():
+        with door.server.bind_udp(PORT + 2), pytest.raises(PortTaken, match=f"udp/{PORT + 2} is in use"):
+            bind_knock_sockets(ANY, (PORT, PORT + 1, PORT + 2), door.sockets)
+        (again,) = bind_knock_sockets(ANY[:1], (PORT + 1,))
+    again.close()
+    assert all(sock.fileno() >= 0 for sock in door.sockets), "what was kept stays open"
+
+
 def test_a_port_in_use_is_said_with_the_command_that_finds_the_program(door: Door) -> None:
     with door.server.enter(), pytest.raises(PortTaken, match=r"in use .* ss -lunp"):
-        bind_knock_sockets(ANY, PORT)
+        bind_knock_sockets(ANY, (PORT,))
 
 
 @pytest.mark.parametrize("address", ["198.51.100.77", "2001:db8:1::77"])
@@ -151,7 +176,7 @@ def test_an_address_that_no_interface_has_yet_is_said_and_heard_once_one_has_it(
 ) -> None:
     wanted = ip_address(address)
     with door.server.enter():
-        (only,) = bind_knock_sockets((wanted,), PORT + 1)
+        (only,) = bind_knock_sockets((wanted,), (PORT + 1,))
         assert f"no interface has the address {address} " in caplog.text
         assert not is_here(wanted)
     with only, door.having(address):
@@ -168,7 +193,7 @@ def test_an_address_that_no_interface_has_yet_is_said_and_heard_once_one_has_it(
 @pytest.mark.parametrize("address", ["198.51.100.77", "2001:db8:1::77"])
 def test_an_address_that_goes_and_comes_back_is_heard_again(door: Door, address: str) -> None:
     with door.having(address), door.server.enter():
-        (only,) = bind_knock_sockets((ip_address(address),), PORT + 1)
+        (only,) = bind_knock_sockets((ip_address(address),), (PORT + 1,))
     with only:
         for _ in range(2):
             with door.having(address), client_socket(door, ip_address(address).version) as sock:
@@ -209,7 +234,7 @@ def test_a_socket_kept_from_before_is_taken_and_what_waits_in_it_is_not_lost(doo
     with client_socket(door, 4) as sock:
         sock.sendto(KNOCK, (str(door.server.ipv4), PORT))
     with door.server.enter():
-        assert bind_knock_sockets(ANY, PORT, door.sockets) == door.sockets
+        assert bind_knock_sockets(ANY, (PORT,), door.sockets) == door.sockets
     assert [received.datagram for _, received in door.arrivals()] == [KNOCK]
 
 
@@ -217,12 +242,12 @@ def test_a_socket_kept_from_before_is_taken_and_what_waits_in_it_is_not_lost(doo
 def test_from_all_addresses_to_one_and_back_without_a_moment_of_silence(door: Door, family: int) -> None:
     one = door.server.address(family)
     with door.server.enter():
-        (narrow,) = bind_knock_sockets((one,), PORT, door.sockets)
+        (narrow,) = bind_knock_sockets((one,), (PORT,), door.sockets)
         assert narrow not in door.sockets
-        wide = bind_knock_sockets(ANY, PORT, [*door.sockets, narrow])
+        wide = bind_knock_sockets(ANY, (PORT,), [*door.sockets, narrow])
         assert wide == door.sockets
         with pytest.raises(PortTaken):  # nobody else can share the port
-            bind_knock_sockets((one,), PORT)
+            bind_knock_sockets((one,), (PORT,))
     with client_socket(door, family) as sock:
         sock.sendto(KNOCK, (str(one), PORT))
         assert select.select([narrow], (), (), PATIENCE_S)[0]
@@ -231,21 +256,21 @@ def test_from_all_addresses_to_one_and_back_without_a_moment_of_silence(door: Do
 
 def test_a_socket_kept_from_before_that_does_not_fit_is_not_taken(door: Door) -> None:
     with door.server.enter():
-        bound = bind_knock_sockets(ANY, PORT + 2, door.sockets)
+        bound = bind_knock_sockets(ANY, (PORT + 2,), door.sockets)
         assert not set(bound) & set(door.sockets)
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as both_families:
             both_families.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             both_families.bind(("::", PORT + 3))
             with pytest.raises(PortTaken):
-                bind_knock_sockets((ip_address("0.0.0.0"),), PORT + 3)
-            assert both_families not in bind_knock_sockets((ip_address("::"),), PORT + 3, [both_families])
+                bind_knock_sockets((ip_address("0.0.0.0"),), (PORT + 3,))
+            assert both_families not in bind_knock_sockets((ip_address("::"),), (PORT + 3,), [both_families])
     for sock in bound:
         sock.close()
 
 
 def test_one_address_alone_hears_only_what_is_sent_to_it(door: Door) -> None:
     with door.server.enter():
-        (only,) = bind_knock_sockets((ip_address(SECOND[4]),), PORT + 1)
+        (only,) = bind_knock_sockets((ip_address(SECOND[4]),), (PORT + 1,))
     with only, client_socket(door, 4) as sock:
         sock.sendto(KNOCK, (str(door.server.ipv4), PORT + 1))
         sock.sendto(KNOCK, (SECOND[4], PORT + 1))
