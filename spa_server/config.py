@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from spa_protocol.delegation import DELEGATE_SLOTS
-from spa_protocol.place import MAX_HOSTS
+from spa_protocol.place import MAX_HOSTS, MAX_KNOCK_PORTS
 from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
 from spa_server.service import Address, Service
@@ -24,7 +24,6 @@ from spa_server.toml_table import Bad, Problem, Table, flag, table, text, whole
 DEFAULT_PATH = Path("/etc/spa/server.toml")
 DEFAULT_LISTEN = ("0.0.0.0", "::")  # noqa: S104  a server is there to be reached; the kernel gate stands before it
 DEFAULT_KNOCK_PORT = 62201
-MOST_MORE_KNOCK_PORTS = 3
 DEFAULT_STATE_FOLDER = "/var/lib/spa"
 DEFAULT_CONTROL_SOCKET = "/run/spa/control.sock"
 DEFAULT_USER = "spa"
@@ -225,8 +224,8 @@ def _unprivileged(name: str) -> bool:
 
 def _check_more_knock_ports(keys: Table, config: ServerConfig) -> None:
     ports = config.more_knock_ports
-    if len(ports) > MOST_MORE_KNOCK_PORTS:
-        keys.note("more_knock_ports", f"at most {MOST_MORE_KNOCK_PORTS}", said=f"{len(ports)} ports")
+    if len(ports) >= MAX_KNOCK_PORTS:
+        keys.note("more_knock_ports", f"at most {MAX_KNOCK_PORTS - 1}", said=f"{len(ports)} ports")
     if config.knock_port in ports:
         keys.note("more_knock_ports", "ports other than server.knock_port", said=str(config.knock_port))
 

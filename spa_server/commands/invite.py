@@ -75,7 +75,7 @@ def invite(
                 identity.public,
                 exchange_key,
                 made_s + expires,
-                (config.knock_port,),
+                config.knock_ports,
                 addresses or config.addresses,
             )
             registry.add_invite(label, user, roles, secret, exchange_key, made_s, made_s + expires, overlap)

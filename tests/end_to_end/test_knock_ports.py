@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,6 @@ from tests.lab import Address, Lab
 from tests.stalls import wait_until
 
 CONFIGURATION = 5
-FAMILIES = pytest.mark.parametrize("version", [4, 6])
 PORTS = (KNOCK_PORT, 443, 53)
 
 
@@ -38,19 +39,24 @@ def is_silent(server: RunningServer, laptop: Laptop, to: Address, port: int) -> 
     return answered is None and server.counter("knock_admitted") == admitted
 
 
-@FAMILIES
+def test_an_invite_tells_the_device_all_of_them(server: RunningServer, alice: Laptop) -> None:
+    told = json.loads(alice.client("show", "office", "--json", check=True).stdout)
+    assert tuple(told["knock_ports"]) == PORTS
+
+
 @pytest.mark.parametrize("port", PORTS)
-def test_a_knock_at_any_of_them_opens_the_door(
-    server: RunningServer, alice: Laptop, lab: Lab, version: int, port: int
+def test_the_client_gets_in_by_any_of_them_where_the_network_lets_out_no_other(
+    server: RunningServer, alice: Laptop, lab: Lab, port: int
 ) -> None:
-    to = lab.server.address(version)
+    """The port is put first in the client's own file: it knocks there."""
+    file = alice.folder / "office" / "perimeter.toml"
+    others = [other for other in PORTS if other != port]
+    file.write_text(re.sub(r"(?m)^knock_ports = .*$", f"knock_ports = {[port, *others]}", file.read_text()))
     let_out_only(alice, port)
-    answer = knocked(alice, to, port)
-    assert answer is not None
-    assert answer.refusal is None
+    done = alice.client("knock", "office", "web", check=True)
     with lab.server.listen_tcp(8443):
-        assert alice.host.reaches_tcp(to, 8443)
-        assert lab.clients["stranger"].is_kept_out(to, 8443)
+        for version in (4, 6):
+            assert alice.host.reaches_tcp(lab.server.address(version), 8443), done.stdout + done.stderr
 
 
 def test_a_datagram_used_at_one_port_is_void_at_every_other(server: RunningServer, alice: Laptop, lab: Lab) -> None:

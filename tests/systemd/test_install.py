@@ -64,7 +64,7 @@ def test_a_low_knock_port_is_bound_and_the_capability_given_up(fresh: Service) -
     fresh.install()
     fresh.wait_until_it_serves()
     fresh.configure(knock_port=443, more_knock_ports=[53])
-    assert "run spa-server install again" in fresh.command("reload", check=False).stderr.lower()
+    assert "Run spa-server install again" in fresh.command("reload", check=False).stderr
     fresh.install()
     fresh.wait_until_it_serves()
     bound = fresh.machine.run("cat", "/proc/net/udp6").stdout
