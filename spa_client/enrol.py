@@ -73,7 +73,7 @@ def join(
     perimeter = _perimeter(name, invite, begun, answers)
     enroller = _Enroller(invite, SeedSigner(begun.seed), begun.exchange_secret, begun.slots, perimeter.label)
     targets = resolve(invite.hosts, invite.knock_ports[0])
-    pace = Pace.within(timeout_s)
+    pace = Pace.within(timeout_s, len(targets))
     try:
         replies = ask(targets, enroller, pace, clock)
     except OSError as error:

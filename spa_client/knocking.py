@@ -138,7 +138,11 @@ def knock_perimeter(
         targets = tuple(target for target in targets if target.address.version == fixed.version)
         if not targets:
             raise BadUsage(f"the server has no IPv{fixed.version} address, so it cannot open for {fixed}")
-    pace = Pace.within(request.timeout_s) if perimeter.answers else Pace.unanswered()
+    pace = (
+        Pace.within(request.timeout_s, len(targets), memory.round_trip.seconds())
+        if perimeter.answers
+        else Pace.unanswered()
+    )
     if perimeter.certificate is not None:
         # There are no clock tags for delegates.
         pace = replace(pace, clock_s=None)
@@ -233,6 +237,7 @@ def _outcome(
     perimeter: Perimeter, request: Request, replies: tuple[Reply, ...], knocker: Knocker, now_ms: int
 ) -> Opened:
     memory = knocker.memory
+    memory.round_trip.write(max(reply.took_s for reply in replies))
     granted = [reply for reply in replies if reply.answer is not None and reply.answer.refusal is None]
     if granted:
         memory.clock.clear()

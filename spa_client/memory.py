@@ -15,6 +15,9 @@ from spa_client.signed_source import SignedSources
 from spa_client.slots import SlotBook
 from spa_protocol.tag import TagKind
 
+_SHORT_S = 0.2
+"""A round trip under this needs no note: its answer comes before the second question goes out."""
+
 
 class ClockNote:
     """How wrong the server last found this computer's clock. `None` for a path remembers nothing.
@@ -48,6 +51,37 @@ class ClockNote:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink()
+
+
+class RoundTripNote:
+    """How long the last answer took, where that was long. `None` for a path remembers nothing.
+
+    On a slow path the first answer is still on its way when a fast one's would be overdue; asking again then spends
+    slots that a lease which is renewed needs.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def seconds(self) -> float:
+        """How long it took; 0.0 when it was short, or is not known."""
+        if self._path is None:
+            return 0.0
+        try:
+            return int(self._path.read_text("ascii")) / 1000
+        except (OSError, ValueError):
+            return 0.0
+
+    def write(self, seconds: float) -> None:
+        """Note it, if it can be written; 0 where no answer came. Nothing is kept of a short one."""
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            if seconds < _SHORT_S:
+                self._path.unlink()
+            else:
+                make_folder(self._path.parent)
+                self._path.write_text(f"{round(seconds * 1000)}\n", "ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +118,25 @@ class RefusalNote:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Slots used, addresses that may be signed, the clock's last verdict, the last refusal."""
+    """Slots used, addresses that may be signed, the clock's last verdict, the last refusal, how long answers take."""
 
     slots: SlotBook
     signed: SignedSources
     clock: ClockNote
     refusal: RefusalNote
+    round_trip: RoundTripNote
 
     @classmethod
     def kept_in(cls, folder: Path | None, slots: int = USUAL_SLOTS) -> Memory:
         """The memory in a folder, which is made when it is first needed; None remembers nothing."""
         if folder is None:
-            return cls(SlotBook(None, slots), SignedSources(None), ClockNote(None), RefusalNote(None))
+            return cls(
+                SlotBook(None, slots), SignedSources(None), ClockNote(None), RefusalNote(None), RoundTripNote(None)
+            )
         return cls(
             SlotBook(folder / "slots", slots),
             SignedSources(folder / "signed-source"),
             ClockNote(folder / "clock"),
             RefusalNote(folder / "refusal"),
+            RoundTripNote(folder / "round-trip"),
         )

@@ -25,9 +25,9 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     scaled = Pace.within
 
-    def within(total_s: float) -> Pace:
+    def within(total_s: float, addresses: int = 1, round_trip_s: float = 0.0) -> Pace:
         if total_s != DEFAULT_TIMEOUT_S:
-            return scaled(total_s)
+            return scaled(total_s, addresses, round_trip_s)
         return Pace((0.0, 5.0, 10.0, 20.0), 1.5, PATIENCE_S, PATIENCE_S, PATIENCE_S)
 
     monkeypatch.setattr(Pace, "within", within)

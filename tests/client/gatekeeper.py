@@ -1,7 +1,8 @@
 """A server for the client's tests, on real loopback sockets, made of `spa_protocol` alone.
 
-It arms tags as a server's kernel does (each is admitted once), keeps one registry of devices and one of invites in
-memory, and answers. What it should do wrong is set on it: keep silent, refuse, forge, answer twice, send garbage.
+It arms tags as a server's kernel does (each is admitted once, and counted in `repeated` when it comes again), keeps one
+registry of devices and one of invites in memory, and answers. What it should do wrong is set on it: keep silent,
+refuse, forge, answer twice, send garbage.
 It opens nothing.
 """
 
@@ -95,7 +96,9 @@ class Gatekeeper:
         self.seed = secrets.token_bytes(32)
         self.behaviour = Behaviour()
         self.requests: list[Seen] = []
+        self.received: list[bytes] = []
         self.not_admitted = 0
+        self.repeated = 0
         self.badly_signed = 0
         self.invites: list[KnownInvite] = []
         self.devices: list[KnownDevice] = []
@@ -160,6 +163,7 @@ class Gatekeeper:
     def _receive(self, family: int) -> None:
         listening = self._sockets[family]
         datagram, sender = listening.recvfrom(2048)
+        self.received.append(datagram)
         if self._lost[family] < self.behaviour.drop_first:
             self._lost[family] += 1
             return
@@ -181,6 +185,9 @@ class Gatekeeper:
 
     def _handle(self, datagram: bytes, source: Address, port: int) -> bytes | None:
         tag = datagram[:8]
+        if tag in self._spent:
+            self.repeated += 1
+            return None
         for device in self.devices:
             keys = derive(device.gate_secret, Channel.DEVICE)
             if (kind := self._armed(tag, keys)) is not None:
@@ -193,8 +200,6 @@ class Gatekeeper:
         return None
 
     def _armed(self, tag: bytes, keys: ChannelKeys) -> TagKind | None:
-        if tag in self._spent:
-            return None
         knocks = self.behaviour.slots
         for kind, skew_ms, slots in ((TagKind.KNOCK, SKEW_MS, knocks), (TagKind.CLOCK, CLOCK_SKEW_MS, CLOCK_SLOTS)):
             for window in kind.covering(self._now_ms(), skew_ms):

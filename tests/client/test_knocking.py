@@ -91,6 +91,35 @@ def test_lost_datagrams_are_repeated_with_other_tags(server: Gatekeeper, office:
     assert server.not_admitted == 0
 
 
+def test_a_question_that_is_lost_is_made_good_by_its_copy(server: Gatekeeper, office: Perimeter, store: Store) -> None:
+    server.received.clear()
+    server.behaviour.drop_first = 1
+    knock(replace(office, hosts=("127.0.0.1",)), store)
+    lost, arrived = server.received
+    assert lost == arrived
+    assert len(server.knocks()) == 1
+
+
+def test_a_copy_of_what_arrived_is_not_taken_for_a_second_knock(
+    server: Gatekeeper, office: Perimeter, store: Store
+) -> None:
+    server.behaviour.silent = True
+    with pytest.raises(NoAnswer):
+        knock(replace(office, hosts=("127.0.0.1",)), store, Request(timeout_s=0.9))
+    wait_until(lambda: server.repeated > 0, "a copy")
+    assert server.repeated <= len(server.requests)
+    assert server.not_admitted == 0
+
+
+def test_two_knocks_a_minute_in_vain_use_no_more_slots_than_there_are(
+    server: Gatekeeper, office: Perimeter, store: Store
+) -> None:
+    server.behaviour.silent = True
+    for _ in range(2):
+        with pytest.raises(NoAnswer):
+            knock(office, store, SHORT)
+
+
 def test_a_family_that_is_slow_does_not_hold_up_the_other(server: Gatekeeper, office: Perimeter, store: Store) -> None:
     # The server handles one datagram at a time, so the delay of one family must not come first.
     server.behaviour.distort = lambda answer, request: [answer] if answered_first(request) else []
