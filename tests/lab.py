@@ -184,6 +184,8 @@ class Lab:
     """The whole network; `with Lab(...) as lab` makes it and removes it, its processes included."""
 
     server: Host
+    segment: Host
+    """The switch, which has no address."""
     clients: dict[str, Host]
 
     def __init__(self, clients: Sequence[str] = ("alice", "neighbour", "stranger"), *, inner: bool = False) -> None:
@@ -221,8 +223,25 @@ class Lab:
             subprocess.run(["ip", "netns", "delete", host.name], capture_output=True, check=False)
         self._made.clear()
 
+    def unplug(self, host: Host) -> None:
+        """Take the host's device away, and its port of the switch with it."""
+        _ip(host, "link delete eth0")
+
+    def connect(self, port: str) -> None:
+        """Make a device of the segment's a port of the switch."""
+        _ip(self.segment, f"link set {port} master lan up")
+
+    def address(self, host: Host) -> None:
+        """Give a host's device the host's addresses."""
+        _ip(
+            host,
+            f"addr add {host.ipv4}/24 dev eth0",
+            f"addr add {host.ipv6}/64 dev eth0 nodad",
+            "link set eth0 up",
+        )
+
     def _build(self) -> None:
-        segment = self._make("segment", "0.0.0.0", "::")
+        segment = self.segment = self._make("segment", "0.0.0.0", "::")
         _ip(segment, "link add lan type bridge mcast_snooping 0", "link set lan up")
         self.server = self._make("server", "198.51.100.1", "2001:db8:1::1")
         self._plug_in(segment, self.server)
@@ -244,17 +263,9 @@ class Lab:
 
     def _plug_in(self, segment: Host, host: Host) -> None:
         port = f"p{len(self._made)}"
-        _ip(
-            segment,
-            f"link add {port} type veth peer name eth0 netns {host.name}",
-            f"link set {port} master lan up",
-        )
-        _ip(
-            host,
-            f"addr add {host.ipv4}/24 dev eth0",
-            f"addr add {host.ipv6}/64 dev eth0 nodad",
-            "link set eth0 up",
-        )
+        _ip(segment, f"link add {port} type veth peer name eth0 netns {host.name}")
+        self.connect(port)
+        self.address(host)
 
     def _add_inner(self) -> None:
         inner = self._inner = self._make("inner", "10.9.0.2", "fd00:9::2")

@@ -182,6 +182,7 @@ class TestWhatGoesWrong:
         assert "--name" in line
 
     @pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
+    @pytest.mark.file_modes
     def test_a_key_that_others_can_read(self, office: Perimeter, store: Store, capsys: Captured) -> None:
         path = store.folder / "office" / "device.key"
         path.chmod(0o644)

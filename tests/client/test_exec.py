@@ -96,6 +96,7 @@ class TestWhatGoesWrong:
     def test_no_such_perimeter_is_125(self, office: Perimeter) -> None:
         assert run(["exec", "home", "--", "true"]) == 125
 
+    @pytest.mark.file_modes
     def test_a_key_that_others_can_read_is_126(self, office: Perimeter, store: Store) -> None:
         (store.folder / "office" / "device.key").chmod(0o644)
         assert run(["exec", "office", "--", "true"]) == 126

@@ -102,6 +102,7 @@ def test_every_file_is_its_owners_alone_whatever_the_umask(store: Store) -> None
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o666])
+@pytest.mark.file_modes
 def test_a_secret_that_others_could_reach_is_refused(name: str, mode: int, store: Store) -> None:
     made(store)
     path = store.folder / "office" / name
@@ -111,6 +112,7 @@ def test_a_secret_that_others_could_reach_is_refused(name: str, mode: int, store
     assert caught.value.exit_code == 6
 
 
+@pytest.mark.file_modes
 def test_an_ordinary_user_is_refused_likewise(open_folder: Path) -> None:
     store = Store(open_folder / "spa", open_folder / "state")
 
@@ -129,6 +131,7 @@ def test_an_ordinary_user_can_use_what_is_his(open_folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0 if hasattr(os, "getuid") else True, reason="only root can give files away")
+@pytest.mark.file_modes
 def test_a_secret_of_somebody_else_is_refused(store: Store) -> None:
     made(store)
     os.chown(store.folder / "office" / "gate.secret", NOBODY, NOBODY)

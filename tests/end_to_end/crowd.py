@@ -8,11 +8,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice, product
+from pathlib import Path
 
 from spa_client.perimeter import Perimeter
+from spa_client.secret_file import make_folder, write_file
 from spa_client.slots import SlotBook
+from spa_client.storage import KEY_FILE, Store
 from spa_protocol.keys import public_key
 from spa_protocol.signature import SeedSigner
+from spa_protocol.text import TextKind, encode
 from spa_server.privilege import acting_as_owner_of
 from spa_server.remember.identity import read_identity
 from spa_server.remember.registry import Registry
@@ -61,6 +65,18 @@ def enrol_crowd(server: RunningServer, count: int, prefix: str = "device") -> li
         )
         for label, seed, gate_secret in made
     ]
+
+
+def keep(keys: Keys, folder: Path) -> Store:
+    """A client's store that holds the one device, as if it had joined."""
+    signer = keys.perimeter.signer
+    assert isinstance(signer, SeedSigner)
+    store = Store(folder, folder / ".state")
+    joining = store.joining_folder("crowd")
+    make_folder(joining)
+    write_file(joining / KEY_FILE, encode(TextKind.SECRET_KEY, signer.seed) + "\n")
+    store.adopt(joining, keys.perimeter)
+    return store
 
 
 Place = tuple[Keys, int, int]
