@@ -69,6 +69,7 @@ def processes(client: Host, server: Ours, peer: Contender | None, rounds: int) -
     """Wall time of the clients' processes, from start to end, and of an interpreter that does nothing."""
     commands: dict[str, Callable[[], tuple[list[str], dict[str, str]]]] = {
         "spa-client knock, both families, answers verified": lambda: _plain_knock(server),
+        "spa-client --help": lambda: ([str(SCRIPTS / "spa-client"), "--help"], {}),
         "python3 that does nothing, as the floor": lambda: ([sys.executable, "-c", "pass"], {}),
     }
     if peer is not None:
