@@ -91,6 +91,7 @@ class TestAllIsWell:
 class TestFiles:
     """Modes, owners, what is missing, what cannot be kept."""
 
+    @pytest.mark.file_modes
     def test_a_key_that_others_can_read(self, office: Perimeter, store: Store, capsys: Captured) -> None:
         path = store.folder / "office" / "device.key"
         path.chmod(0o640)
@@ -99,6 +100,7 @@ class TestFiles:
         assert finding["evidence"].endswith("mode 0640")
         assert f"chmod 600 '{path}'" in finding["remedy"]
 
+    @pytest.mark.file_modes
     def test_a_folder_that_others_can_write(
         self, listener: socket.socket, office: Perimeter, store: Store, capsys: Captured
     ) -> None:

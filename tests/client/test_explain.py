@@ -38,7 +38,9 @@ class TestAKnockThatOpens:
         steps = names(said.err)
         assert steps[:3] == ["begun", "read", "resolved"]
         assert steps[3:7] == ["signed", "sent", "signed", "sent"]
-        assert sorted(steps[7:]) == ["accepted", "accepted", "answer", "answer", "opened"]
+        # On a machine that stands still a copy goes out before the answer is read.
+        later = [step for step in steps[7:] if step != "sent-again"]
+        assert sorted(later) == ["accepted", "accepted", "answer", "answer", "opened"]
         assert f"to 127.0.0.1 udp/{server.port}\n" in said.err
         assert re.search(r"from ::1 after \d+\.\d ms: granted\n", said.err)
 

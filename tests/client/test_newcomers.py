@@ -404,8 +404,15 @@ MISTAKES: list[tuple[str, Prepare, str, int, str]] = [
 ]
 
 
+ABOUT_MODES = {"sudo, where another user has joined", "a key that others can read"}
+
+
 @pytest.mark.parametrize(
-    ("prepare", "typed", "code", "line"), [each[1:] for each in MISTAKES], ids=[each[0] for each in MISTAKES]
+    ("prepare", "typed", "code", "line"),
+    [
+        pytest.param(*each[1:], id=each[0], marks=[pytest.mark.file_modes] if each[0] in ABOUT_MODES else [])
+        for each in MISTAKES
+    ],
 )
 def test_one_line_says_what_to_do(
     prepare: Prepare, typed: str, code: int, line: str, world: World, capfd: pytest.CaptureFixture[str]
