@@ -1,8 +1,8 @@
 """`spa-server run` as an unprivileged user: the network process alone, as a service of its own.
 
 The perimeter is another service's (`spa-server perimeter keep`), reached through a socket. This process holds no
-capability and cannot change the firewall. When the perimeter's process goes, so does this one, and the service manager
-starts it again; the sockets on the knock ports stay open meanwhile.
+capability and cannot change the firewall. When the perimeter's process goes, this one waits for the next; when this one
+goes, the service manager starts it again, and the sockets on the knock ports stay open meanwhile.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import os
 import socket
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from spa_server import notify, privilege
 from spa_server.config import ConfigError, ServerConfig
 from spa_server.keeper.applied import read_with_text, save_applied, starting_config
+from spa_server.keeper.channel import CHANNEL
 from spa_server.listen.knock_port import open_knock_sockets
 from spa_server.listen.network import Inherited
 from spa_server.remember.identity import identity_path, read_identity
@@ -28,7 +30,8 @@ from spa_server.tell.metrics_port import bind_metrics
 log = logging.getLogger("spa.daemon")
 
 KEEPER_PATIENCE_S = 10.0
-_BETWEEN_TRIES_S = 0.1
+_BETWEEN_TRIES_S = 0.05
+_CONNECT_S = 1.0
 
 
 class NotThisUser(Exception):
@@ -55,7 +58,8 @@ def run(config_path: Path) -> int:
     privilege.give_up_the_rest()
     control_socket = bind_control(config.control_socket)
     metrics_socket = bind_metrics(config.metrics)
-    channel = reach_perimeter(config.perimeter_folder / "channel")
+    path = config.perimeter_folder / CHANNEL
+    channel = reach_perimeter(path)
     inherited = Inherited(
         tuple(knock_sockets),
         control_socket,
@@ -64,6 +68,7 @@ def run(config_path: Path) -> int:
         metrics_socket,
         is_last_good=found.path != config_path,
         taken_over=_keep,
+        reach=partial(connect, path),
     )
     if not inherited.is_last_good:
         _keep(config)
@@ -84,16 +89,24 @@ def reach_perimeter(path: Path, patience_s: float = KEEPER_PATIENCE_S) -> socket
     end_s = time.monotonic() + patience_s
     notify.notify("STATUS=waiting for the perimeter")
     while True:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            channel.connect(str(path))
+            return connect(path)
         except OSError as error:
-            channel.close()
             if time.monotonic() >= end_s:
                 raise NoPerimeter(
                     f"nobody keeps the perimeter ({path}: {error.strerror}); start it: systemctl start spa-perimeter, "
                     "or without systemd run the whole server as root"
                 ) from error
             time.sleep(_BETWEEN_TRIES_S)
-        else:
-            return channel
+
+
+def connect(path: Path) -> socket.socket:
+    """A connection to the perimeter's process. Raises OSError where none listens."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        channel.settimeout(_CONNECT_S)  # one that has stopped accepting must not hold this process up
+        channel.connect(str(path))
+    except OSError:
+        channel.close()
+        raise
+    return channel

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from spa_server.decide.decision import Closing, Grant
 from spa_server.digest import perimeter_digest
-from spa_server.enforce.client import Events, FirewallClient, FirewallError, FirewallStale
+from spa_server.enforce.client import Events, FirewallClient, FirewallError, FirewallGone, FirewallStale
 from spa_server.enforce.requests import MAX_SERVICES, Wanted
 from spa_server.listen.knocks import GrantFailed
 from spa_server.service import Service
+
+AWAY = "the firewall process (spa-perimeter) is away, and nothing is opened until it is back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class PerimeterCounts:
 class FirewallLink:
     """Arms and disarms tags and opens leases, each confirmed by the kernel before the call returns.
 
-    `is_stale`: whether the firewall process was found to work from another configuration; a `reload` mends it.
+    `is_stale`: whether the firewall process was found to work from another configuration; a `reload` mends it. Between
+    `lose` and `join` there is no firewall process, and whatever is asked raises FirewallGone.
     """
 
     def __init__(
@@ -50,8 +53,31 @@ class FirewallLink:
     ) -> None:
         """`alive`: called while an answer is waited for, and with each request of many."""
         self.is_stale = False
-        self._client = FirewallClient(channel, perimeter_digest(knock_ports, services), alive=alive)
+        self._alive = alive
+        self._connection: FirewallClient | None = None
+        self.join(channel, knock_ports, services)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether there is no firewall process just now."""
+        return self._connection is None
+
+    def join(self, channel: socket.socket, knock_ports: Sequence[int], services: Sequence[Service]) -> None:
+        """Ask the one at the other end of `channel` from now on. It has no tag armed, and may be of an older file."""
+        self._connection = FirewallClient(channel, perimeter_digest(knock_ports, services), alive=self._alive)
         self._numbers = _numbered(services)
+
+    def lose(self) -> None:
+        """The firewall process is gone: close the channel to it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _client(self) -> FirewallClient:
+        if self._connection is None:
+            raise FirewallGone(AWAY)
+        return self._connection
 
     def reload(self, knock_ports: Sequence[int], services: Sequence[Service]) -> None:
         """Have it read its configuration again and apply it, if it is this one. Raises FirewallError.
@@ -80,7 +106,7 @@ class FirewallLink:
 
     def take_events(self) -> Events:
         """What it let be known by itself since it was last asked; to be asked every turn. Raises FirewallError."""
-        return self._client.take_events()
+        return Events(ended=False, disarmed=False) if self.is_away else self._client.take_events()
 
     def open_leases(self, grant: Grant, label: str) -> tuple[int, ...]:
         """Open all of a grant or nothing; seconds left, service by service. Raises GrantFailed."""

@@ -47,7 +47,19 @@ class KnockPort:
         self._selector = selector
         self._read = read
         self._bound: tuple[socket.socket, ...] = ()
+        self._listens = True
         self.move(bound)
+
+    def listen(self, listens: bool) -> None:
+        """Whether knocks are read from now on, or left in their sockets."""
+        if listens is self._listens:
+            return
+        self._listens = listens
+        for sock in self._bound:
+            if listens:
+                self._selector.register(sock, selectors.EVENT_READ, self._read)
+            else:
+                self._selector.unregister(sock)
 
     def bind(self, addresses: Sequence[Address], ports: Sequence[int]) -> list[socket.socket]:
         """What is to be open by another configuration: those that fit it and new ones. Raises PortTaken."""
@@ -63,11 +75,12 @@ class KnockPort:
         """Hear knocks on these from now on; whether that is a change. What waits on those that go is read first."""
         come = [sock for sock in bound if sock not in self._bound]
         gone = [sock for sock in self._bound if sock not in bound]
-        for sock in come:
+        for sock in come if self._listens else ():
             self._selector.register(sock, selectors.EVENT_READ, self._read)
         self._bound = tuple(bound)
         for sock in gone:
-            self._selector.unregister(sock)
+            if self._listens:
+                self._selector.unregister(sock)
             self._read(sock)
             sock.close()
         return bool(come or gone)

@@ -20,7 +20,7 @@ from enum import Enum, auto
 
 from spa_server import notify
 from spa_server.config import ServerConfig
-from spa_server.enforce.client import FirewallError, FirewallSilent
+from spa_server.enforce.client import FirewallError, FirewallGone, FirewallSilent
 from spa_server.listen import knock_port, sockets
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant, system_clock
@@ -29,6 +29,7 @@ from spa_server.listen.faults import Faults
 from spa_server.listen.firewall_link import FirewallLink
 from spa_server.listen.judge import Judge
 from spa_server.listen.numbers import numbers
+from spa_server.listen.rejoining import Reach, Rejoining
 from spa_server.listen.reloading import CannotReload, read_again
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.store import StateError, open_store
@@ -52,7 +53,7 @@ class Ending(Enum):
     TOLD = auto()
     """By SIGTERM or SIGINT."""
     ALONE = auto()
-    """The firewall process is gone, or wants this one to end."""
+    """The firewall process is gone, or wants this one to end, and another one cannot come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Inherited:
     """Whether the configuration is an older one, because the file is bad now; it is looked at until it is mended."""
     taken_over: Callable[[ServerConfig], None] = lambda _config: None
     """Called with each configuration that is served by."""
+    reach: Reach | None = None
+    """How to come to the next firewall process; None where this process ends with the one that it has."""
 
 
 class NetworkProcess:
@@ -91,7 +94,7 @@ class NetworkProcess:
         store = open_store(config.state_folder)
         self._judge = Judge(config, store, self._link, inherited.identity, self._recorder, now)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(inherited.channel, selectors.EVENT_READ, lambda _channel: None)
+        self._rejoining = Rejoining(self._link, inherited.channel, inherited.reach, self._selector)
         self._port = knock_port.KnockPort(inherited.knock_sockets, self._selector, self._read)
         asked = {"status": self._status, "refresh": self._refresh, "reload": self._reload}
         self._control = ControlListener(inherited.control_socket, self._selector, asked)
@@ -106,7 +109,7 @@ class NetworkProcess:
         self._counts: tuple[int, Answer] = (now.boot_ms - COUNTS_FRESH_MS, {})
 
     def run(self) -> Ending:
-        """Serve until SIGTERM or SIGINT, or until the firewall process is gone."""
+        """Serve until SIGTERM or SIGINT, or until the firewall process is gone and no other one can come."""
         wake, wake_write = socket.socketpair()
         wake.setblocking(False)
         wake_write.setblocking(False)
@@ -135,14 +138,18 @@ class NetworkProcess:
     def _turn(self, waking: list[selectors.SelectorKey]) -> None:
         self._is_due = False
         self._heed_firewall()
+        if self._link.is_away:
+            self._faults.attempt("firewall process", self._rejoin)
         now = self._clock()
-        if self._is_unsure or self._link.is_stale:
-            self._faults.attempt("configuration", self._take_over)
-        self._faults.attempt("gate", lambda: self._judge.keep_up(now))
+        if not self._link.is_away:
+            if self._is_unsure or self._link.is_stale:
+                self._faults.attempt("configuration", self._take_over)
+            self._faults.attempt("gate", lambda: self._judge.keep_up(now))
+        self._port.listen(not self._rejoining.holds_knocks)
         self._faults.attempt("state", lambda: self._judge.keep_house(now))
         self._faults.attempt("audit trail", self._recorder.settle)
         for key in waking:
-            if self._selector.get_map().get(key.fileobj) is key:  # or one that came before has closed it
+            if any(each is key for each in self._selector.get_map().values()):  # or one that came before has closed it
                 key.data(key.fileobj)
         self._control.give_up_late()
         if self._metrics is not None:
@@ -160,8 +167,12 @@ class NetworkProcess:
             log.warning("the perimeter was put up anew; arming the gate again", extra={"event": "perimeter-restored"})
             self._judge.tags_are_gone()
             self._is_due = True
-        if events.ended:
+        if events.ended and not self._rejoining.lose():
             self._ending = self._ending or Ending.ALONE
+
+    def _rejoin(self) -> None:
+        self._rejoining.join(self._config.knock_ports, self._config.services)
+        self._judge.tags_are_gone()
 
     def _heed_signals(self, wake: socket.socket) -> None:
         numbers = wake.recv(64)
@@ -190,6 +201,7 @@ class NetworkProcess:
             self._judge.next_renewal_s(self._clock()),
             self._heartbeat.left_s(),
             self._faults.next_try_s(),
+            self._rejoining.left_s(),
             None if hang_up_s is None else hang_up_s - time.monotonic(),
             None if self._metrics is None else self._metrics.left_s(),
             0.0 if self._is_due else None,
@@ -268,6 +280,8 @@ class NetworkProcess:
     def _count(self) -> Answer:
         try:
             return asdict(self._link.counts())
+        except FirewallGone:
+            return {}  # nothing is known of it
         except FirewallError as error:
             return {"error": str(error)}
 
