@@ -10,9 +10,10 @@ import click
 
 from spa_protocol.names import is_delegate_name
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
+from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit
 from spa_server.commands.shut_out import shut_out
-from spa_server.commands.state import config_option, json_option, now_s, opened_store, store_to_edit
+from spa_server.commands.state import now_s, opened_store, store_to_edit
 from spa_server.lease_label import lease_label
 from spa_server.remember.delegations import Delegations
 from spa_server.remember.sources import SourcesOfDevices

@@ -14,9 +14,10 @@ from spa_protocol.keys import KEY_SIZE
 from spa_protocol.tag import TagKind
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
+from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import shut_out
-from spa_server.commands.state import config_option, json_option, now_s, opened_store, registry_to_edit, store_to_edit
+from spa_server.commands.state import now_s, opened_store, registry_to_edit, store_to_edit
 from spa_server.config import load
 from spa_server.remember.registry import Credential, Device, Registry
 from spa_server.remember.sources import SourcesOfDevices

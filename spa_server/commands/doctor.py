@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from spa_server.commands.exits import EXIT_CODES, Exit, plain_errors
-from spa_server.commands.state import config_option, json_option
+from spa_server.commands.options import config_option, json_option
 from spa_server.config import ConfigError, ConfigForbidden, load
 from spa_server.examine.findings import Finding, Severity, worst
 

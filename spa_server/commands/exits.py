@@ -55,6 +55,19 @@ def printable(line: str) -> str:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn the errors an operator can meet into a line and a code; anything else is a bug and shows itself."""
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        stop = _as_stop(error)
+        if stop is None:
+            raise
+        raise stop from error
+
+
+def _as_stop(error: Exception) -> Stop | None:
+    """What an operator is told of it. Only now are all of these imported: what serves has to start fast."""
     from spa_server.config import ConfigError, ConfigForbidden
     from spa_server.enforce.netlink import KernelError
     from spa_server.enforce.nft_program import NotPermitted, PerimeterError
@@ -64,20 +77,18 @@ def plain_errors() -> Iterator[None]:
     from spa_server.remember.store import StateError
     from spa_server.tell.control import AlreadyRunning, NotRunning
 
-    try:
-        yield
-    except ConfigForbidden as error:
-        raise Stop(Exit.NOT_PERMITTED, f"{error}; run it with sudo, or as a member of the file's group") from error
-    except (ConfigError, StateError, NoSuchUser) as error:
-        raise Stop(Exit.CONFIGURATION, str(error)) from error
-    except RegistryError as error:
-        raise Stop(Exit.REFUSED, str(error)) from error
-    except (NotPermitted, PermissionError) as error:
-        raise Stop(Exit.NOT_PERMITTED, f"{error}; run it as root: sudo spa-server ...") from error
-    except (PerimeterError, KernelError, PortTaken, NotRunning, AlreadyRunning) as error:
-        raise Stop(Exit.FAULT, str(error)) from error
-    except OSError as error:
-        raise Stop(Exit.FAULT, str(error)) from error
+    match error:
+        case ConfigForbidden():
+            return Stop(Exit.NOT_PERMITTED, f"{error}; run it with sudo, or as a member of the file's group")
+        case ConfigError() | StateError() | NoSuchUser():
+            return Stop(Exit.CONFIGURATION, str(error))
+        case RegistryError():
+            return Stop(Exit.REFUSED, str(error))
+        case NotPermitted() | PermissionError():
+            return Stop(Exit.NOT_PERMITTED, f"{error}; run it as root: sudo spa-server ...")
+        case PerimeterError() | KernelError() | PortTaken() | NotRunning() | AlreadyRunning() | OSError():
+            return Stop(Exit.FAULT, str(error))
+    return None
 
 
 def need_root(what: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
+from spa_server.commands.options import json_option
 from spa_server.commands.setup import make_server
-from spa_server.commands.state import json_option
 from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_KNOCK_PORT, DEFAULT_STATE_FOLDER, load
 from spa_server.enforce import perimeter as kernel
 from spa_server.enforce import sessions

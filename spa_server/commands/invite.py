@@ -12,8 +12,9 @@ from spa_protocol import invite as invite_text
 from spa_protocol.keys import KEY_SIZE, exchange_public
 from spa_server.commands.duration import Duration
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
+from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit
-from spa_server.commands.state import config_option, json_option, now_s, own_identity, registry_to_edit
+from spa_server.commands.state import now_s, own_identity, registry_to_edit
 from spa_server.config import load
 from spa_server.remember.registry import Registry
 from spa_server.tell.event_types import INVITED, INVITES_WITHDRAWN

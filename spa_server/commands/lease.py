@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
+from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import end_leases, told
-from spa_server.commands.state import config_option, json_option, opened_store
+from spa_server.commands.state import opened_store
 from spa_server.config import load
 from spa_server.enforce.leases import Lease, list_leases
 from spa_server.enforce.nftset import NftSocket

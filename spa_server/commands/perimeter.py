@@ -1,4 +1,7 @@
-"""`spa-server perimeter`: the closed ruleset, with or without the server."""
+"""`spa-server perimeter`: the closed ruleset, with or without the server.
+
+What one command alone needs is imported in it: `keep`, the firewall process, has to start fast.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from pathlib import Path
 import click
 
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors, printable
-from spa_server.commands.recording import Edit, recorded
-from spa_server.commands.state import config_option, json_option, log_format_option
+from spa_server.commands.options import config_option, json_option, log_format_option
 from spa_server.config import (
     DEFAULT_CONTROL_SOCKET,
     DEFAULT_PATH,
@@ -20,13 +22,7 @@ from spa_server.config import (
     control_socket_of,
     load,
 )
-from spa_server.enforce import perimeter as kernel
-from spa_server.enforce import sessions
-from spa_server.examine import obstacles
-from spa_server.keeper import guard, owner
 from spa_server.keeper.trial import LONGEST_S, SHORTEST_S
-from spa_server.tell.control import NotRunning, ask
-from spa_server.tell.event_types import PERIMETER_APPLIED, PERIMETER_REMOVED
 
 
 @click.group(epilog=EXIT_CODES)
@@ -54,6 +50,10 @@ def apply(confirm_s: int | None, yes: bool, config_path: Path) -> None:
       spa-server perimeter apply
       spa-server perimeter apply --confirm 120
     """
+    from spa_server.commands.recording import Edit, recorded
+    from spa_server.examine import obstacles
+    from spa_server.tell.event_types import PERIMETER_APPLIED
+
     need_root("closing ports in the kernel")
     with plain_errors():
         config = load(config_path)
@@ -73,6 +73,9 @@ def apply(confirm_s: int | None, yes: bool, config_path: Path) -> None:
 
 def _applied(config: ServerConfig, confirm_s: int | None) -> tuple[tuple[str, ...], bool]:
     """Apply, through the keeper if one runs; the warnings, and whether one does."""
+    from spa_server.keeper import guard, owner
+    from spa_server.tell.control import NotRunning, ask
+
     try:
         warnings = owner.apply(config, confirm_s)
     except owner.NoKeeper:
@@ -92,6 +95,8 @@ def _applied(config: ServerConfig, confirm_s: int | None) -> tuple[tuple[str, ..
 
 def _ask_about_own_session(config: ServerConfig, *, yes: bool) -> None:
     """Make sure that nobody closes the way they came in by without knowing it."""
+    from spa_server.enforce import sessions
+
     closed = sessions.closed_by(config.services)
     if not closed:
         return
@@ -114,6 +119,8 @@ def show(as_json: bool) -> None:
     Example:
       spa-server perimeter show
     """
+    from spa_server.enforce import perimeter as kernel
+
     need_root("reading the ruleset")
     with plain_errors():
         text = kernel.show()
@@ -134,6 +141,8 @@ def remove(yes: bool, config_path: Path) -> None:
     Example:
       spa-server perimeter remove --yes
     """
+    from spa_server.keeper import owner
+
     need_root("removing the ruleset")
     if not yes:
         click.confirm("Every protected port becomes reachable. Take the perimeter down?", abort=True)
@@ -151,6 +160,8 @@ def confirm(config_path: Path) -> None:
     Example:
       spa-server perimeter confirm
     """
+    from spa_server.keeper import guard, owner
+
     need_root("confirming")
     with plain_errors():
         folder = _folder(config_path)
@@ -200,6 +211,9 @@ def _removal_recorded(config_path: Path) -> AbstractContextManager[None]:
 
     Root, whom the perimeter may have locked out, takes it down from the console whatever state the host is in.
     """
+    from spa_server.commands.recording import Edit, recorded
+    from spa_server.tell.event_types import PERIMETER_REMOVED
+
     try:
         config = load(config_path)
     except ConfigError as error:

@@ -11,7 +11,7 @@ from typing import cast
 import click
 
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
-from spa_server.commands.state import config_option, json_option, log_format_option
+from spa_server.commands.options import config_option, json_option, log_format_option
 from spa_server.config import ConfigError, ConfigForbidden, ServerConfig, control_socket_of, load
 
 NOTHING_CHANGED = "nothing was changed; the server runs on as it was"

@@ -14,7 +14,7 @@ import click
 
 from spa_protocol.keys import KEY_SIZE
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
-from spa_server.commands.state import config_option, json_option
+from spa_server.commands.options import config_option, json_option
 from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_PATH, DEFAULT_STATE_FOLDER, DEFAULT_USER, load
 from spa_server.config_template import template
 from spa_server.privilege import NoSuchUser, acting_as_owner_of, find_user

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from spa_server.commands.exits import Exit, Stop
 from spa_server.commands.recording import Edit, recorded
-from spa_server.config import DEFAULT_PATH, ServerConfig, load
+from spa_server.config import ServerConfig, load
 from spa_server.privilege import acting_as_owner_of
 from spa_server.remember.identity import ServerIdentity, identity_path, read_identity
 from spa_server.remember.registry import Registry
@@ -22,37 +21,6 @@ from spa_server.tell.control import NotRunning, ask
 
 BUSY_MS = 5_000
 """How long a command waits for the state file; a person is less in a hurry than a knock."""
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def config_option(command: _Command) -> _Command:
-    """`--config FILE`, on every command that needs the configuration."""
-    return click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path, readable=False),
-        default=DEFAULT_PATH,
-        envvar="SPA_SERVER_CONFIG",
-        show_default=True,
-        help="The server's configuration.",
-    )(command)
-
-
-def json_option(command: _Command) -> _Command:
-    """`--json`, on every command that prints data."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
-
-
-def log_format_option(command: _Command) -> _Command:
-    """`--log-format`, on the commands that serve."""
-    return click.option(
-        "--log-format",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="How lines look on standard error, where that is not the journal.",
-    )(command)
 
 
 @contextmanager

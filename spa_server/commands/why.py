@@ -10,7 +10,8 @@ import click
 
 from spa_protocol.refusal import Refusal
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
-from spa_server.commands.state import config_option, json_option, opened_store
+from spa_server.commands.options import config_option, json_option
+from spa_server.commands.state import opened_store
 from spa_server.lease_label import is_lease_label
 from spa_server.remember.refusals import RefusalRing, Refused
 from spa_server.remember.registry import Registry

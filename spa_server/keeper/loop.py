@@ -34,6 +34,8 @@ LOOK_EVERY_S = 1.0
 TRY_AGAIN_S = 0.1
 LAST_WORDS_S = 5.0
 """How long a network process of this process's own may take to end."""
+WARN_AFTER_S = 1.0
+"""How long after the start it is looked for what there is to warn of: those who wait for their leases come first."""
 TURN_S = 0.05
 """How long one turn serves requests: a network process that asks without end must not keep root's orders waiting."""
 
@@ -73,6 +75,7 @@ class Keeper:
         self._end_s: float | None = None
         self._ended = False
         self._shown = ""
+        self._warn_s: float | None = None
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or, with a channel given, until its other end is closed.
@@ -91,7 +94,7 @@ class Keeper:
             heartbeat = notify.Heartbeat()
             self._shown = self._said()
             notify.ready(self._shown)
-            self.standing.warn()
+            self._warn_s = time.monotonic() + WARN_AFTER_S
             is_well = True
             while not self._is_over():
                 heartbeat.beat()
@@ -100,6 +103,7 @@ class Keeper:
                 is_well = self.standing.look_after()
                 self._watch()
                 self._show()
+                self._warn()
                 if self._untold:
                     self._tell_disarmed()
         self._close()
@@ -111,7 +115,15 @@ class Keeper:
             waits.append(TRY_AGAIN_S)
         elif self.standing.needs_looks or self._untold or self._end_s is not None:
             waits.append(LOOK_EVERY_S)
+        if self._warn_s is not None:
+            waits.append(max(0.0, self._warn_s - time.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def _warn(self) -> None:
+        """Say what there is to warn of, once, when it is time."""
+        if self._warn_s is not None and time.monotonic() >= self._warn_s:
+            self._warn_s = None
+            self.standing.warn()
 
     def let_go(self) -> None:
         """Close the sockets and change nothing: what a child process does with its copies of them."""

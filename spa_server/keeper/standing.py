@@ -21,7 +21,6 @@ from spa_server.enforce.leases import Ended, Lease, list_leases, revoke
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.nft_program import PerimeterError
 from spa_server.enforce.requests import Status
-from spa_server.examine import obstacles
 from spa_server.keeper.applied import (
     clear_unconfirmed,
     mark_unconfirmed,
@@ -251,6 +250,8 @@ class Standing:
         save_closed(self.config.knock_ports, self.config.services)
 
     def _warnings(self) -> tuple[str, ...]:
+        from spa_server.examine import obstacles  # not before the perimeter stands: it takes its time to import
+
         services = self.config.services
         try:
             found = obstacles.foreign_obstacles(self.config.knock_ports, services)

@@ -256,9 +256,8 @@ def _as_member(services: TwoServices, *argv: str) -> dict[str, object]:
     """A command by a user who is in the server's group and no more."""
     program = (
         "import contextlib, io, json, os, sys\n"
-        "from spa_server.commands import exits, run, service\n"
+        "from spa_server.commands import run, service\n"
         "from spa_server.tell import control\n"
-        "with exits.plain_errors(): pass\n"
         f"os.setgroups([{NOBODY}]); os.setresgid(1, 1, 1); os.setresuid(1, 1, 1)\n"
         "out, err = io.StringIO(), io.StringIO()\n"
         "with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):\n"

@@ -31,9 +31,8 @@ for place, number in enumerate(away, 3):
     os.close(number)
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(place - 2))
 from spa_server import unprivileged
-from spa_server.commands import exits, run, service
-with exits.plain_errors():
-    pass
+from spa_server.commands import run, service
+from spa_server.tell import log
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
