@@ -105,7 +105,8 @@ class NetworkProcess:
         self._faults = Faults(StateError, FirewallError, CannotReload, sockets.PortTaken, NotWritten)
         self._taken_over = inherited.taken_over
         self._is_unsure = inherited.is_last_good
-        self._is_due = False
+        # The clock may have been stepped since the gate was armed, before there was anything to hear of it by.
+        self._is_due = True
         self._counts: tuple[int, Answer] = (now.boot_ms - COUNTS_FRESH_MS, {})
 
     def run(self) -> Ending:
@@ -118,7 +119,7 @@ class NetworkProcess:
             signal.signal(number, lambda *_: None)
         steps = ClockSteps()
         self._selector.register(wake, selectors.EVENT_READ, lambda _wake: self._heed_signals(wake))
-        self._selector.register(steps, selectors.EVENT_READ, lambda _steps: steps.take())
+        self._selector.register(steps, selectors.EVENT_READ, lambda _steps: self._heed_clock(steps))
         with self._selector, self._judge.store:
             message = f"ready: {self._judge.holders} devices and invites, {self._judge.armed} tags armed"
             happened(log, Event(event_types.STARTED, message))
@@ -173,6 +174,11 @@ class NetworkProcess:
     def _rejoin(self) -> None:
         self._rejoining.join(self._config.knock_ports, self._config.services)
         self._judge.tags_are_gone()
+
+    def _heed_clock(self, steps: ClockSteps) -> None:
+        steps.take()
+        # It may have been stepped once more since this turn looked at it, and that word is taken, too.
+        self._is_due = True
 
     def _heed_signals(self, wake: socket.socket) -> None:
         numbers = wake.recv(64)

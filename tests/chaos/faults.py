@@ -271,18 +271,19 @@ def _good_reload(site: Site) -> Iterator[None]:
 # The clock ------------------------------------------------------------------------------------------------------------
 
 
+@fault("clock stepped by hours and back", 6, hold_s=1)
 def _step_clock(site: Site) -> Iterator[None]:
-    """This machine's own clock, for a moment: there is no other for the server to look at."""
-    step_s = site.rng.choice((-1, 1)) * site.rng.uniform(60, 12 * 3600)
-    time.clock_settime(time.CLOCK_REALTIME, time.time() + step_s)
-    try:
-        yield
-    finally:
-        time.clock_settime(time.CLOCK_REALTIME, time.time() - step_s)
+    site.clock.is_off_by(site.rng.choice((-1, 1)) * site.rng.uniform(60, 12 * 3600), site.pid(NETWORK))
+    yield
+    site.clock.is_off_by(0, site.pid(NETWORK))
 
 
-CLOCK = Fault("clock stepped by hours and back", _step_clock, 6, hold_s=1)
-"""Not among the others: it changes the time for everything on this machine."""
+@fault("clock stepped by hours and back, with a restart meanwhile", 3, hold_s=1)
+def _restart_by_a_wrong_clock(site: Site) -> Iterator[None]:
+    site.clock.is_off_by(site.rng.choice((-1, 1)) * site.rng.uniform(60, 12 * 3600), site.pid(NETWORK))
+    _signal(site, site.rng.choice((KEEPER, NETWORK)), signal.SIGKILL)
+    yield
+    site.clock.is_off_by(0, site.pid(NETWORK))
 
 
 # The network ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spa_protocol.refusal import Refusal
+from tests.chaos.clock import SteppedClock
 from tests.chaos.ledger import Knocked, Ledger, Passed
 from tests.end_to_end.crafting import Keys, now_ms
 from tests.end_to_end.laptop import KNOCK_PORT, Laptop
@@ -69,6 +70,7 @@ class Site:
         self.machine.run(PROGRAM, "install", "--no-start", *where)
         text = self.machine.read(CONFIG)
         self.machine.write(CONFIG, text.replace("#slots = 16", f"slots = {SLOTS}"))
+        self.clock = SteppedClock(self.machine, "/opt/spa")
         self.machine.run("systemctl", "start", KEEPER, NETWORK)
         self._enrol()
 

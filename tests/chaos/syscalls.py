@@ -1,4 +1,4 @@
-"""Reaching into a live process from outside: its sockets, its system calls, its memory limit.
+"""Reaching into a live process from outside: its sockets, its timers, its system calls, its memory limit.
 
 Sources: pidfd_getfd(2), strace(1) on fault injection, prlimit(2). Everything is done to the real process and the real
 kernel; nothing of the server knows of it.
@@ -47,6 +47,21 @@ def steal_answers(pid: int, for_s: float) -> int:
                     sock.recv(1 << 16, socket.MSG_DONTWAIT)
                     taken += 1
     return taken
+
+
+def end_timers(pid: int) -> int:
+    """Let the process's timers on descriptors (timerfd_create(2)) run out now; how many there were.
+
+    Whoever waits for such a descriptor because it is cancelled when the clock is set is woken, as it would be then.
+    """
+    ended = 0
+    for number in _descriptors(pid, "anon_inode:[timerfd]"):
+        try:
+            # struct itimerspec: no interval, and one nanosecond from now.
+            ended += _libc.timerfd_settime(number, 0, (ctypes.c_long * 4)(0, 0, 0, 1), None) == 0
+        finally:
+            os.close(number)
+    return ended
 
 
 @contextlib.contextmanager
@@ -109,6 +124,12 @@ def _is_traced(pid: int) -> bool:
 
 def _sockets(pid: int) -> Iterator[socket.socket]:
     """Second descriptors of the process's sockets."""
+    for number in _descriptors(pid, "socket:"):
+        yield socket.socket(fileno=number)
+
+
+def _descriptors(pid: int, kind: str) -> Iterator[int]:
+    """Second descriptors of what the process holds open of that kind; to be closed by whoever takes them."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -116,9 +137,9 @@ def _sockets(pid: int) -> Iterator[socket.socket]:
     try:
         for link in list(Path(f"/proc/{pid}/fd").iterdir()):
             with contextlib.suppress(OSError):
-                if str(link.readlink()).startswith("socket:"):
+                if str(link.readlink()).startswith(kind):
                     number = _libc.syscall(_PIDFD_GETFD, pidfd, int(link.name), 0)
                     if number >= 0:
-                        yield socket.socket(fileno=number)
+                        yield number
     finally:
         os.close(pidfd)
