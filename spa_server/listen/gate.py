@@ -83,6 +83,13 @@ class Gate:
         """How many tags are armed and not yet taken."""
         return sum(map(len, self._armed.values()))
 
+    @property
+    def capacity(self) -> int:
+        """How many knock slots there are in all the windows that can be live at one time: so many can be used."""
+        window_ms = TagKind.KNOCK.window_s * 1000
+        windows = 2 * (self._skew_ms[TagKind.KNOCK] + LEAD_MS) // window_ms + 2
+        return windows * sum(self._slots.of(holder.channel, TagKind.KNOCK) for holder in self._holders)
+
     def take(self, tag: bytes) -> ArmedTag | None:
         """Whose tag it is, the first time it is asked; None for a tag that is not armed, or was taken."""
         for (kind, window), tags in self._armed.items():

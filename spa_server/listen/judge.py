@@ -31,8 +31,13 @@ from spa_server.tell.counts import Counts
 HOUSEKEEPING_MS = 60_000
 MOST_UNFOLDED = 1_000
 """Transactions after which the state's log is folded back without waiting for the next minute."""
-MOST_USED_SLOTS = 200_000
-"""Used slots kept before the oldest windows are retired for good."""
+LEAST_USED_KEPT = 100_000
+"""Used slots that are kept at least when the oldest windows are retired for good, however few can be used."""
+
+
+def most_used(keep: int) -> int:
+    """How many used slots there may be before all but `keep` of them go: more, so that it need not be each minute."""
+    return keep + keep // 4
 
 
 class Judge:
@@ -127,7 +132,8 @@ class Judge:
         if now.boot_ms - self._housekept_ms < HOUSEKEEPING_MS:
             return
         self._membership.forget_expired(now)
-        self._used.prune(max(MOST_USED_SLOTS, 4 * self.armed))
+        keep = max(LEAST_USED_KEPT, self._membership.gate.capacity)
+        self._used.prune(keep, most_used(keep))
         self._sources.prune()
         self._delegations.prune()
         self.store.checkpoint()

@@ -128,20 +128,20 @@ class UsedSlots:
         """How many uses are held."""
         return int(self._store.rows("SELECT count(*) FROM used")[0][0])
 
-    def prune(self, limit: int) -> int:
-        """Where there are more than `limit` rows, delete the lowest windows until at most half of `limit` are left.
+    def prune(self, keep: int, most: int) -> int:
+        """Where there are more than `most` rows, delete the lowest windows until at most `keep` are left.
 
-        Returns how many were deleted. `limit` must be more than twice what the live windows can hold (credentials x
-        slots x windows), or the newest windows are retired too and honest knocks refused. Raises StateError.
+        Returns how many were deleted. `keep` must be at least what the live windows can hold (`Gate.capacity`), or live
+        windows are retired too and honest knocks refused. Raises StateError.
         """
-        if limit < 2:
-            raise ValueError("a limit of at least 2 rows is needed")
+        if not 1 <= keep <= most:
+            raise ValueError("at least 1 row is kept, and not more than there may be")
         # Looked at first without the write lock: nearly always there is nothing to do.
-        if self.count() <= limit:
+        if self.count() <= most:
             return 0
         with self._store.quick() as connection:
             newest_to_go = connection.execute(
-                "SELECT window FROM used ORDER BY window DESC LIMIT 1 OFFSET ?", (limit // 2,)
+                "SELECT window FROM used ORDER BY window DESC LIMIT 1 OFFSET ?", (keep,)
             ).fetchone()[0]
             raise_floor(connection, _EVERY_CREDENTIAL, newest_to_go + 1)
             return connection.execute("DELETE FROM used WHERE window <= ?", (newest_to_go,)).rowcount

@@ -1,6 +1,6 @@
 """A wall clock that can be stepped under the server alone: the machine's own stays as it is.
 
-The server's interpreter is told at its start, by a file that Python's `site` runs, to add to the wall clock what another
+The interpreter of the server is told at its start, by a file that `site` runs, to add to the wall clock what another
 file says at that moment: so every process of the server, and every command, sees the clock stepped at once. The
 monotonic and the boot-time clock are the real ones. What the kernel would do at such a step besides, it is made to do:
 end the wait of those who asked for word of it.

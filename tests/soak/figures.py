@@ -6,12 +6,20 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from spa_server.privilege import acting_as_owner_of
+from spa_server.remember.store import open_store
+from spa_server.remember.used import UsedSlots
 from tests.end_to_end.running import RunningServer
+
+PATIENCE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One look. Memory is resident memory; `state_kib` is the state file with its log; `log_lines` since the start."""
+    """One look. Memory is resident memory; `state_kib` is the state file with its log; `log_lines` since the start.
+
+    `retired`: whether the oldest uses of slots have been dropped at least once; before that the state only grows.
+    """
 
     network_kib: int
     firewall_kib: int
@@ -19,6 +27,8 @@ class Held:
     firewall_descriptors: int
     state_kib: int
     trail_kib: int
+    used_slots: int
+    retired: bool
     tags: int
     leases: int
     connections: int
@@ -34,6 +44,9 @@ def look(server: RunningServer) -> Held:
     """What the server holds now."""
     memory = server.resident_kib()
     tracked = server.host.run(["cat", "/proc/sys/net/netfilter/nf_conntrack_count"], check=False).stdout.strip()
+    with acting_as_owner_of(server.state), open_store(server.state, busy_ms=PATIENCE_MS) as store:
+        used = UsedSlots(store)
+        used_slots, retired = used.count(), used.first_window() > 0
     return Held(
         network_kib=memory["network"],
         firewall_kib=memory["firewall"],
@@ -41,6 +54,8 @@ def look(server: RunningServer) -> Held:
         firewall_descriptors=_descriptors(server.firewall_pid),
         state_kib=_kib(server, "state.sqlite3*"),
         trail_kib=_kib(server, "audit.jsonl*"),
+        used_slots=used_slots,
+        retired=retired,
         tags=server.status()["tags_armed"],
         leases=len(server.leases()),
         connections=int(tracked or 0),

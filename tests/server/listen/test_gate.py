@@ -53,6 +53,18 @@ def test_the_windows_that_the_skew_covers_are_armed_and_no_others(firewall: Reco
     assert firewall.armed == knock_tags(KEYS[ALICE], range(WINDOW - 1, WINDOW + 2)) | clock_tags
 
 
+@given(now_ms=times_ms, skew_ms=st.integers(1, 600).map(lambda seconds: seconds * 1000), slots=st.integers(16, 64))
+def test_no_more_slots_are_live_at_any_time_than_the_gate_says_it_can_hold(
+    now_ms: int, skew_ms: int, slots: int
+) -> None:
+    firewall = RecordingFirewall()
+    gate = Gate(firewall, slots=Slots(slots, 0), max_skew_ms=skew_ms, used=lambda window: ())
+    gate.set_holders({ALICE: KEYS[ALICE]}, now_ms)
+    days = len(TagKind.CLOCK.covering(now_ms, CLOCK_SKEW_MS + LEAD_MS))
+    live = len(gate) - days * CLOCK_SLOTS
+    assert live <= gate.capacity <= live + slots
+
+
 def test_a_tag_is_known_once_and_tells_whose_it_is_and_where_it_stands(firewall: RecordingFirewall) -> None:
     gate = new_gate(firewall, ALICE, BOB)
     before = len(gate)

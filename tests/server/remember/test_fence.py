@@ -108,10 +108,10 @@ def test_a_state_that_knows_the_newest_use_is_not_fenced(store: Store, witness: 
     used.use(1, 70, 0)
     used.use(1, 60, 0)
     assert enter_boot(store, witness, "boot-a", 5000) is None
-    used.prune(2)
+    used.prune(1, 2)
     used.use(1, 71, 0)
     used.use(1, 72, 0)
-    used.prune(2)
+    used.prune(1, 2)
     assert enter_boot(store, witness, "boot-a", 5000) is None, "what was pruned is retired, which is known, too"
 
 

@@ -20,7 +20,7 @@ from spa_server.remember.store import Store, open_store
 from spa_server.remember.used import NotRecorded, Use, UsedSlots
 from spa_server.remember.witness import Witness
 
-LIMIT = 8
+KEEP, MOST = 4, 8
 
 USE_AND_TELL = """
 import sys
@@ -52,7 +52,7 @@ def test_a_pruned_window_is_retired_and_stays_so_after_reopening(folder: Path, s
     used = UsedSlots(store)
     for window in range(10):
         used.use(1, window, 0)
-    assert used.prune(LIMIT) == 6
+    assert used.prune(KEEP, MOST) == 6
     assert used.use(1, 5, 0) is Use.RETIRED
     assert used.use(99, 5, 7) is Use.RETIRED
     assert used.use(1, 6, 0) is Use.AGAIN
@@ -96,17 +96,27 @@ def test_a_window_is_pruned_whole(store: Store) -> None:
     for window, slots in ((1, 3), (2, 5), (3, 2)):
         for slot in range(slots):
             used.use(1, window, slot)
-    assert used.prune(LIMIT) == 8
+    assert used.prune(KEEP, MOST) == 8
     assert used.count() == 2
     assert used.use(1, 2, 15) is Use.RETIRED
 
 
 def test_nothing_is_pruned_up_to_the_limit(store: Store) -> None:
     used = UsedSlots(store)
-    for window in range(LIMIT):
+    for window in range(MOST):
         used.use(1, window, 0)
-    assert used.prune(LIMIT) == 0
+    assert used.prune(KEEP, MOST) == 0
     assert used.use(1, 0, 1) is Use.FIRST
+
+
+def test_what_the_live_windows_can_hold_is_never_pruned(store: Store) -> None:
+    used = UsedSlots(store)
+    for window in range(6):
+        for slot in range(2):
+            used.use(1, window, slot)
+        used.prune(KEEP, KEEP)
+        live = {(window, slot) for window in range(max(0, window - 1), window + 1) for slot in range(2)}
+        assert set(store.rows("SELECT window, slot FROM used")) == live
 
 
 def test_two_processes_never_both_use_a_slot_first(folder: Path, store: Store) -> None:
@@ -252,14 +262,14 @@ class UsedSlotsMachine(RuleBasedStateMachine):
     @rule()
     def prune(self) -> None:
         held = sorted((key for key in self.ever if key[1] >= self.floor), key=lambda key: key[1])
-        gone = self.used.prune(LIMIT)
-        if len(held) <= LIMIT:
+        gone = self.used.prune(KEEP, MOST)
+        if len(held) <= MOST:
             assert gone == 0
             return
-        assert gone >= len(held) - LIMIT // 2
+        assert gone >= len(held) - KEEP
         self.floor = held[gone - 1][1] + 1
         assert all(key[1] >= self.floor for key in held[gone:])
-        assert self.used.count() <= LIMIT // 2
+        assert self.used.count() <= KEEP
 
     @rule()
     def reopen(self) -> None:
