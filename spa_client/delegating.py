@@ -15,9 +15,10 @@ from spa_client.exchange import wall_ms
 from spa_client.perimeter import Perimeter, is_perimeter_name
 from spa_client.secret_file import write_file
 from spa_client.storage import KEY_FILE, Store
-from spa_protocol.delegation import DELEGATE_SLOTS, MAX_DELEGATED, delegate_secret, issue
+from spa_protocol.delegation import MAX_DELEGATED, delegate_secret, issue
 from spa_protocol.delegation_text import Delegation
 from spa_protocol.keys import KEY_SIZE, public_key
+from spa_protocol.limits import DELEGATE_SLOTS
 from spa_protocol.names import is_delegate_name, is_service_name
 from spa_protocol.refusal import Refusal
 from spa_protocol.signature import SeedSigner

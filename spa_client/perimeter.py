@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from spa_protocol.answer import AnsweredService
 from spa_protocol.delegation import Certificate
+from spa_protocol.limits import MIN_SLOTS
 from spa_protocol.signature import Signer
-from spa_protocol.tag import MIN_SLOTS
 from spa_protocol.text import TextKind, encode
 
 USUAL_SLOTS = MIN_SLOTS

@@ -13,10 +13,10 @@ from spa_client.errors import BadConfiguration
 from spa_client.perimeter import LOCAL, SEEN, USUAL_SLOTS, KnownService, Perimeter
 from spa_protocol.body import FieldReader, FieldWriter
 from spa_protocol.delegation import Certificate
+from spa_protocol.limits import MAX_HOSTS, MAX_KNOCK_PORTS, MAX_SLOTS
 from spa_protocol.names import is_label, is_service_name
-from spa_protocol.place import MAX_HOSTS, MAX_KNOCK_PORTS, is_host
+from spa_protocol.place import is_host
 from spa_protocol.signature import Signer
-from spa_protocol.tag import MAX_SLOTS
 from spa_protocol.text import BadText, TextKind, decode_key
 
 _HEAD = """\

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from spa_protocol.body import Address, BodyReader, BodyWriter, MalformedBody, MessageType
 from spa_protocol.keys import ChannelKeys
 from spa_protocol.knock import MAX_SERVICES
+from spa_protocol.limits import MAX_SLOTS
 from spa_protocol.names import is_service_name
 from spa_protocol.refusal import GRANTED, Refusal
 from spa_protocol.seal import Domain, answer_tag, seal, unseal
 from spa_protocol.signature import SeedSigner, VerifyingKey
-from spa_protocol.tag import FEWEST_SLOTS, MAX_SLOTS
+from spa_protocol.tag import FEWEST_SLOTS
 
 MAX_ABOUT = 63
 

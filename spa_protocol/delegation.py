@@ -17,8 +17,6 @@ from spa_protocol.signature import PROOF_SIZE, Signature, Signer, VerifyingKey
 
 MAX_DELEGATED = 4
 """Most services that one certificate names, and most that one delegated knock does."""
-DELEGATE_SLOTS = 8
-"""Knock slots of each window for all delegates of one device together, until the server says otherwise."""
 _DOMAIN = b"spa-perimeter v1 delegation signature\0"
 _SECRET = b"spa-perimeter v1 delegate gate secret"
 _UNSIGNED = Signature(bytes(SIGNATURE_SIZE))

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from spa_protocol.body import FieldReader, FieldWriter, MalformedBody
+from spa_protocol.limits import MAX_HOSTS, MAX_KNOCK_PORTS
 
-MAX_HOSTS = 4
-MAX_KNOCK_PORTS = 4
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*{_LABEL}\Z")
 

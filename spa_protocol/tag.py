@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from spa_protocol.keys import ChannelKeys, keyed_hash
+from spa_protocol.limits import MAX_SLOTS
 
 TAG_SIZE = 8
-MIN_SLOTS = 16
-"""Fewest knock slots a server arms for one device and window: what a client uses until it is told of more."""
-MAX_SLOTS = 64
-"""Most slots a server may arm for one device and window."""
 FEWEST_SLOTS = 1
 """Fewest that an answer can tell of: delegates may have less than a device."""
 

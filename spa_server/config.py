@@ -13,9 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from spa_protocol.delegation import DELEGATE_SLOTS
-from spa_protocol.place import MAX_HOSTS, MAX_KNOCK_PORTS
-from spa_protocol.tag import MAX_SLOTS, MIN_SLOTS
+from spa_protocol.limits import DELEGATE_SLOTS, MAX_HOSTS, MAX_KNOCK_PORTS, MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
 from spa_server.service import Address, Service
 from spa_server.service_table import read_services

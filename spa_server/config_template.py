@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from spa_protocol.place import MAX_HOSTS
+from spa_protocol.limits import MAX_HOSTS
 from spa_server.addresses import reach_address
 from spa_server.config import (
     DEFAULT_AUDIT_FILE_MIB,

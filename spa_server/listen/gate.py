@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spa_protocol.keys import Channel, ChannelKeys
-from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, MAX_SLOTS, TagKind, TagPosition, compute_tag
+from spa_protocol.limits import MAX_SLOTS
+from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, TagKind, TagPosition, compute_tag
 
 LEAD_MS = 2_000
 """How long before it is needed a window is armed, so that a late wake-up costs no knock."""

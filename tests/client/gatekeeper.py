@@ -24,10 +24,11 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, exchange_public, public_key
 from spa_protocol.knock import Knock
+from spa_protocol.limits import MIN_SLOTS
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, unseal
 from spa_protocol.signature import VerifyingKey
-from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, MIN_SLOTS, TagKind, TagPosition, compute_tag
+from spa_protocol.tag import CLOCK_SKEW_MS, CLOCK_SLOTS, TagKind, TagPosition, compute_tag
 
 SKEW_MS = 60_000
 WEB = AnsweredService("web", 30, 8443, 0, False)

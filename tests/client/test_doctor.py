@@ -21,9 +21,9 @@ from spa_client.exchange import Reply
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 from spa_protocol.answer import Answer, AnsweredService
+from spa_protocol.limits import MIN_SLOTS
 from spa_protocol.refusal import Refusal
 from spa_protocol.signature import Signature, VerifyingKey
-from spa_protocol.tag import MIN_SLOTS
 from tests.client.gatekeeper import Gatekeeper
 
 Captured = pytest.CaptureFixture[str]

@@ -18,10 +18,11 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.keys import ChannelKeys, agreed_gate_secret, exchange_public
 from spa_protocol.knock import Knock
+from spa_protocol.limits import MAX_SLOTS
 from spa_protocol.refusal import GRANTED, Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, answer_tag, seal, signed_bytes, unseal
 from spa_protocol.signature import SeedSigner
-from spa_protocol.tag import CLOCK_SLOTS, MAX_SLOTS, TagKind, TagPosition, compute_tag
+from spa_protocol.tag import CLOCK_SLOTS, TagKind, TagPosition, compute_tag
 from spa_protocol.text import TextKind, encode
 from tests.protocol import bad_vectors, world
 

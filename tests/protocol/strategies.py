@@ -11,8 +11,9 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.keys import KEY_SIZE
 from spa_protocol.knock import MAX_SERVICES, Knock
+from spa_protocol.limits import MAX_SLOTS
 from spa_protocol.refusal import Refusal
-from spa_protocol.tag import FEWEST_SLOTS, MAX_SLOTS
+from spa_protocol.tag import FEWEST_SLOTS
 
 
 def _number(bits: int) -> st.SearchStrategy[int]:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spa_protocol.keys import Channel, derive
-from spa_protocol.tag import CLOCK_SKEW_MS, MAX_SLOTS, TagKind, TagPosition, compute_tag
+from spa_protocol.limits import MAX_SLOTS
+from spa_protocol.tag import CLOCK_SKEW_MS, TagKind, TagPosition, compute_tag
 from tests.protocol import world
 
 

@@ -14,10 +14,11 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.keys import verify
 from spa_protocol.knock import Knock
+from spa_protocol.limits import MAX_SLOTS
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, unseal
 from spa_protocol.signature import VerifyingKey
-from spa_protocol.tag import MAX_SLOTS, TAG_SIZE, TagKind, TagPosition, compute_tag
+from spa_protocol.tag import TAG_SIZE, TagKind, TagPosition, compute_tag
 from spa_protocol.text import BadText, TextKind, decode_key, decode_verifying_key
 from tests.protocol import make_vectors, world
 from tests.protocol import second_reading as second

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spa_protocol.delegation import DELEGATE_SLOTS, Certificate, delegate_secret, issue
+from spa_protocol.delegation import Certificate, delegate_secret, issue
 from spa_protocol.keys import Channel, ChannelKeys, derive, public_key
 from spa_protocol.knock import Action, Knock, seal_knock
+from spa_protocol.limits import DELEGATE_SLOTS
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import Domain, seal
 from spa_protocol.signature import SeedSigner

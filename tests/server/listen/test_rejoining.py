@@ -79,7 +79,7 @@ def test_nothing_is_asked_of_nobody_and_no_descriptor_is_kept(channel: socket.so
         assert rejoining.lose()
         assert channel.fileno() == -1
         assert not selector.get_map()
-        for ask in (link.counts, lambda: link.arm([bytes(8)], 1000), lambda: link.reload(PORTSS, SERVICES)):
+        for ask in (link.counts, lambda: link.arm([bytes(8)], 1000), lambda: link.reload(PORTS, SERVICES)):
             with pytest.raises(FirewallGone, match="is away"):
                 ask()
 
@@ -96,12 +96,12 @@ def test_another_is_looked_for_ever_less_often_but_at_least_once_a_second(
         while clock.now_s < begun_s + 60:
             before = keepers.tried
             with pytest.raises(FirewallGone):
-                rejoining.join(PORTSS, SERVICES)
+                rejoining.join(PORTS, SERVICES)
             assert keepers.tried == before + 1
             waits_s.append(rejoining.next_s - clock.now_s)
             assert waits_s[-1] <= max(SHORTEST_S, (clock.now_s - begun_s) / 10) + 1e-6
             with pytest.raises(FirewallGone):
-                rejoining.join(PORTSS, SERVICES)
+                rejoining.join(PORTS, SERVICES)
             assert keepers.tried == before + 1, "it is not looked for before its time"
             clock.now_s = rejoining.next_s
         assert waits_s[0] == pytest.approx(SHORTEST_S)

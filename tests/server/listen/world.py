@@ -15,10 +15,10 @@ from ipaddress import ip_address
 from pathlib import Path as FilePath
 
 from spa_protocol.answer import Answer, open_answer
-from spa_protocol.delegation import DELEGATE_SLOTS
 from spa_protocol.enrolment import Enrolment, seal_enrolment
 from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, exchange_public, public_key
 from spa_protocol.knock import Knock, seal_knock
+from spa_protocol.limits import DELEGATE_SLOTS
 from spa_protocol.seal import HEAD_SIZE
 from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind
