@@ -11,7 +11,6 @@ from typing import Any
 
 from spa_client.errors import BadConfiguration
 from spa_client.perimeter import LOCAL, SEEN, USUAL_SLOTS, KnownService, Perimeter
-from spa_protocol.body import FieldReader, FieldWriter
 from spa_protocol.delegation import Certificate
 from spa_protocol.limits import MAX_HOSTS, MAX_KNOCK_PORTS, MAX_SLOTS
 from spa_protocol.names import is_label, is_service_name
@@ -40,7 +39,7 @@ def perimeter_text(perimeter: Perimeter) -> str:
         f"slots = {perimeter.slots}",
     ]
     if perimeter.certificate is not None:
-        lines.append(f"certificate = {json.dumps(_certificate_text(perimeter.certificate))}")
+        lines.append(f"certificate = {json.dumps(perimeter.certificate.to_bytes().hex())}")
     for service in perimeter.services:
         lines += [
             "",
@@ -88,25 +87,12 @@ def parse_perimeter(text: str, path: Path, name: str, signer: Signer, gate_secre
     )
 
 
-def _certificate_text(certificate: Certificate) -> str:
-    writer = FieldWriter()
-    certificate.write(writer)
-    return writer.written().hex()
-
-
 def _certificate(reader: _Reader) -> Certificate | None:
     text = reader.value("certificate", str, "")
-    if not text:
-        return None
     try:
-        data = bytes.fromhex(text)
-        fields = FieldReader(data, 0, len(data))
-        certificate = Certificate.read(fields)
+        return Certificate.from_bytes(bytes.fromhex(text)) if text else None
     except ValueError:
         raise reader.wrong("certificate", "a delegation's certificate in hexadecimal digits") from None
-    if fields.rest():
-        raise reader.wrong("certificate", "a delegation's certificate and nothing more")
-    return certificate
 
 
 def _knock_ports(reader: _Reader) -> tuple[int, ...]:

@@ -48,6 +48,21 @@ class Certificate:
         self._write_claims(writer)
         writer.raw(self.signature.value + self.signature.proof)
 
+    def to_bytes(self) -> bytes:
+        """Its fields alone; raises ValueError."""
+        writer = FieldWriter()
+        self.write(writer)
+        return writer.written()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Certificate:
+        """The certificate that is all of these bytes; raises MalformedBody."""
+        reader = FieldReader(data, 0, len(data))
+        certificate = cls.read(reader)
+        if reader.rest():
+            raise MalformedBody("something after the certificate")
+        return certificate
+
     def _write_claims(self, writer: FieldWriter) -> None:
         writer.raw(self.key)
         writer.number(self.issued_s, 8)

@@ -1,7 +1,8 @@
-"""Bodies field by field (docs/protocol.md, 4.2), for the second reading. It imports no line of the project."""
+"""Fields and bodies (docs/protocol.md, 4.2 and 4.3), for the second reading. It imports no line of the project."""
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address
 
 Address = IPv4Address | IPv6Address
@@ -18,11 +19,10 @@ def require(condition: object, reason: str) -> None:
 
 
 class Fields:
-    """A body read field by field (4.2)."""
+    """Bytes read field by field."""
 
-    def __init__(self, body: bytes, message_type: int) -> None:
-        require(len(body) == 400 and body[:3] == bytes([1, message_type, 1]), "head")
-        self.rest = body[3:]
+    def __init__(self, data: bytes) -> None:
+        self.rest = data
 
     def take(self, size: int) -> bytes:
         require(size <= len(self.rest), "past the end")
@@ -37,6 +37,14 @@ class Fields:
         require(value.isascii(), "not ASCII")
         return value.decode("ascii")
 
+    def services(self, fewest: int, most: int) -> tuple[str, ...]:
+        """A number of services and their names, none twice."""
+        count = self.number(1)
+        require(fewest <= count <= most, "number of services")
+        names = tuple(self.text() for _ in range(count))
+        require(all(map(is_service, names)) and len(set(names)) == count, "service names")
+        return names
+
     def address(self) -> Address | None:
         family, value = self.number(1), self.take(16)
         require(family in (0, 4, 6), "family")
@@ -47,17 +55,42 @@ class Fields:
             return IPv6Address(value)
         return IPv4Address(value[:4]) if family == 4 else None
 
-    def end(self) -> None:
+    def zeros(self) -> None:
+        """Nothing but zeros is left."""
         require(self.rest == bytes(len(self.rest)), "padding")
+
+
+def read_body(body: bytes, message_type: int, kind: int) -> Fields:
+    """The fields of a body, as it was signed."""
+    require(len(body) == 400 and body[:3] == bytes([1, message_type, kind]), "head")
+    require(body[395:] == bytes(5), "the last 5 bytes")
+    return Fields(body[3:395])
+
+
+def is_service(name: str) -> bool:
+    return re.fullmatch("[a-z][a-z0-9-]{0,23}", name) is not None
+
+
+def is_label(name: str) -> bool:
+    return re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name) is not None
+
+
+def is_delegate(name: str) -> bool:
+    return re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,23}", name) is not None
 
 
 def write_text(value: str) -> bytes:
     return bytes([len(value)]) + value.encode("ascii")
 
 
+def write_services(names: tuple[str, ...]) -> bytes:
+    return bytes([len(names)]) + b"".join(map(write_text, names))
+
+
 def write_address(value: Address | None) -> bytes:
     return bytes([value.version if value else 0]) + (value.packed if value else b"").ljust(16, b"\0")
 
 
-def write_body(message_type: int, fields: bytes) -> bytes:
-    return (bytes([1, message_type, 1]) + fields).ljust(400, b"\0")
+def write_body(message_type: int, kind: int, fields: bytes) -> bytes:
+    """A body as it is signed."""
+    return (bytes([1, message_type, kind]) + fields).ljust(400, b"\0")

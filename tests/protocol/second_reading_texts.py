@@ -1,13 +1,18 @@
-"""Section 8 of docs/protocol.md read a second time: text forms and the invite. It imports no line of the project."""
+"""Section 8 of docs/protocol.md read a second time: text forms, invites and delegations.
+
+It imports no line of the project.
+"""
 
 from __future__ import annotations
 
 import re
-import struct
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-from tests.protocol.second_reading_body import Refused, require
+from tests.protocol.second_reading_body import Fields, Refused, is_label, require
+from tests.protocol.second_reading_body import write_text as body_text
+from tests.protocol.second_reading_delegation import Certificate, build_certificate, read_certificate
+from tests.protocol.second_reading_signature import Key, is_application, public_key
 
 ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 GENERATOR = [0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3]
@@ -49,6 +54,20 @@ def read_text(prefix: str, text: str) -> bytes:
     return bytes(int(bits[i : i + 8], 2) for i in range(0, whole, 8))
 
 
+def write_device_key(key: Key) -> str:
+    """The text of a device's public key."""
+    return write_text("spa-device", key.public + key.application.encode("ascii"))
+
+
+def read_device_key(text: str) -> Key:
+    """The public key in a text."""
+    data = read_text("spa-device", text)
+    require(len(data) >= 32 and data[32:].isascii(), "size, or an application that is not ASCII")
+    key = Key(data[:32], data[32:].decode("ascii"))
+    require(not key.application or is_application(key.application), "application")
+    return key
+
+
 class Invite(NamedTuple):
     """8.2."""
 
@@ -62,34 +81,65 @@ class Invite(NamedTuple):
 
 def build_invite(invite: Invite) -> str:
     """The text of an invite."""
-    hosts = b"".join(bytes([len(host)]) + host.encode() for host in invite.hosts)
-    numbers = struct.pack(">QHB", invite.expires_s, invite.knock_ports[0], len(invite.hosts))
-    further = b"".join(port.to_bytes(2, "big") for port in invite.knock_ports[1:])
-    return write_text("spa-invite", b"\1" + b"".join(invite[:3]) + numbers + hosts + further)
+    head = b"\1" + b"".join(invite[:3]) + invite.expires_s.to_bytes(8, "big")
+    return write_text("spa-invite", head + _write_place(invite.knock_ports, invite.hosts))
 
 
 def parse_invite(text: str) -> Invite:
     """The invite in a text."""
-    data = read_text("spa-invite", text)
-    require(len(data) >= 108 and data[0] == 1, "version or length")
-    expires_s, port, count = struct.unpack(">QHB", data[97:108])
-    hosts, rest = [], data[108:]
-    for _ in range(count):
-        require(rest and len(rest) > rest[0], "host past the end")
-        hosts.append(rest[1 : 1 + rest[0]])
-        rest = rest[1 + rest[0] :]
-    require(1 <= count <= 4 and all(map(_is_host, hosts)), "hosts")
-    require(len(rest) in (0, 2, 4, 6), "further ports")
-    ports = (port, *(int.from_bytes(rest[at : at + 2], "big") for at in range(0, len(rest), 2)))
-    require(all(ports) and len(set(ports)) == len(ports), "ports")
-    names = tuple(host.decode("ascii") for host in hosts)
-    return Invite(data[1:33], data[33:65], data[65:97], expires_s, ports, names)
+    fields = Fields(read_text("spa-invite", text))
+    require(fields.number(1) == 1, "version")
+    secret, identity, exchange, expires_s = fields.take(32), fields.take(32), fields.take(32), fields.number(8)
+    return Invite(secret, identity, exchange, expires_s, *_read_place(fields))
 
 
-def _is_host(host: bytes) -> bool:
-    if not host.isascii():
-        return False
-    text = host.decode("ascii")
+class Delegation(NamedTuple):
+    """8.3."""
+
+    seed: bytes
+    delegate_secret: bytes
+    server_identity: bytes
+    certificate: Certificate
+    label: str
+    knock_ports: tuple[int, ...]
+    hosts: tuple[str, ...]
+
+
+def build_delegation(delegation: Delegation) -> str:
+    """The text of a delegation."""
+    head = b"\1" + b"".join(delegation[:3]) + build_certificate(delegation.certificate)
+    place = _write_place(delegation.knock_ports, delegation.hosts)
+    return write_text("spa-delegation", head + body_text(delegation.label) + place)
+
+
+def parse_delegation(text: str) -> Delegation:
+    """The delegation in a text."""
+    fields = Fields(read_text("spa-delegation", text))
+    require(fields.number(1) == 1, "version")
+    seed, secret, identity = fields.take(32), fields.take(32), fields.take(32)
+    certificate, label = read_certificate(fields), fields.text()
+    require(public_key(seed) == certificate.key and is_label(label), "seed of another key, or label")
+    return Delegation(seed, secret, identity, certificate, label, *_read_place(fields))
+
+
+def _write_place(ports: tuple[int, ...], hosts: tuple[str, ...]) -> bytes:
+    first, *further = (port.to_bytes(2, "big") for port in ports)
+    return first + bytes([len(hosts)]) + b"".join(map(body_text, hosts)) + b"".join(further)
+
+
+def _read_place(fields: Fields) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Knock ports and hosts, which go on to the end."""
+    ports, count = [fields.number(2)], fields.number(1)
+    require(1 <= count <= 4, "number of hosts")
+    hosts = tuple(fields.text() for _ in range(count))
+    require(all(map(_is_host, hosts)), "hosts")
+    while fields.rest:
+        ports.append(fields.number(2))
+    require(all(ports) and len(set(ports)) == len(ports) <= 4, "ports")
+    return tuple(ports), hosts
+
+
+def _is_host(text: str) -> bool:
     try:
         address = ip_address(text)
     except ValueError:

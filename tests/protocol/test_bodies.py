@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spa_protocol.answer import Answer, AnsweredService
 from spa_protocol.body import MalformedBody
 from spa_protocol.enrolment import Enrolment
-from spa_protocol.knock import Knock
+from spa_protocol.knock import Action, Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import BODY_SIZE
 from tests.protocol import world
@@ -23,6 +23,7 @@ Message = Knock | Enrolment | Answer
 
 MAPPED = IPv6Address("::ffff:192.0.2.7")
 ZONED = IPv6Address("fe80::1%eth0")
+CERTIFICATE = world.certificate()
 SERVICE = AnsweredService("web", 30, 443, 0, False)
 
 
@@ -47,10 +48,20 @@ def test_a_changed_body_is_refused_or_says_something_else_in_its_one_form(
     assert read.body() == bytes(body)
 
 
-@pytest.mark.parametrize("message", [Knock(world.TIME_MS, ("web",)), world.enrolment(), world.answer()], ids=type)
+@pytest.mark.parametrize(
+    "message",
+    [
+        Knock(world.TIME_MS, ("web",)),
+        Knock(world.TIME_MS, ("web",), certificate=CERTIFICATE),
+        world.enrolment(),
+        world.enrolment(world.SECURITY_KEY.key),
+        world.answer(),
+    ],
+    ids=["knock", "delegated knock", "enrolment", "enrolment of a security key", "answer"],
+)
 def test_no_byte_of_padding_may_be_anything_but_zero(message: Message) -> None:
     body = message.body()
-    used = len(body.rstrip(b"\0")) + 1
+    used = len(body.rstrip(b"\0")) + (5 if CERTIFICATE.signature.value in body else 1)
     for at in range(used, BODY_SIZE):
         for value in (1, 0x80, 0xFF):
             with pytest.raises(MalformedBody):
@@ -117,11 +128,27 @@ def test_an_answer_tells_of_1_to_64_slots_and_no_other_number_is_read() -> None:
         Knock(0, services=("wéb",)),
         Knock(0, services=("web", "web")),
         Knock(0, services=tuple(f"s{i}" for i in range(9))),
+        Knock(0, lease_s=30, action=Action.CLOSE),
+        Knock(0, services=tuple(f"s{i}" for i in range(5)), certificate=CERTIFICATE),
+        Knock(0, certificate=replace(CERTIFICATE, name="")),
+        Knock(0, certificate=replace(CERTIFICATE, name="a" * 25)),
+        Knock(0, certificate=replace(CERTIFICATE, name="alice+ci")),
+        Knock(0, certificate=replace(CERTIFICATE, services=())),
+        Knock(0, certificate=replace(CERTIFICATE, services=("web", "web"))),
+        Knock(0, certificate=replace(CERTIFICATE, services=("a", "b", "c", "d", "e"))),
+        Knock(0, certificate=replace(CERTIFICATE, services=("Web",))),
+        Knock(0, certificate=replace(CERTIFICATE, key=b"short")),
+        Knock(0, certificate=replace(CERTIFICATE, issued_s=CERTIFICATE.expires_s)),
+        Knock(0, certificate=replace(CERTIFICATE, issued_s=-1)),
+        Knock(0, certificate=replace(CERTIFICATE, expires_s=2**64)),
         replace(world.enrolment(), time_ms=2**64),
         replace(world.enrolment(), label=""),
         replace(world.enrolment(), label="-laptop"),
         replace(world.enrolment(), label="a" * 64),
         replace(world.enrolment(), label="alice laptop"),
+        replace(world.enrolment(), application="office"),
+        replace(world.enrolment(), application="ssh:" + "a" * 61),
+        replace(world.enrolment(), application="ssh:\n"),
         replace(world.enrolment(), device_key=b"short"),
         replace(world.enrolment(), exchange=b"long" * 9),
         replace(world.answer(), time_ms=-1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from nacl import bindings
@@ -11,34 +12,14 @@ from spa_protocol.answer import Answer, open_answer
 from spa_protocol.body import MalformedBody
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.keys import KEY_SIZE
-from spa_protocol.knock import Knock
-from spa_protocol.seal import DATAGRAM_SIZE, HEAD_SIZE, Domain, unseal
-from spa_protocol.signature import VerifyingKey
+from spa_protocol.knock import Action, Knock
+from spa_protocol.seal import DATAGRAM_SIZE, HEAD_SIZE
 from tests.protocol import world
+from tests.protocol.reading import read_enrolment, read_knock
 
 Read = Callable[[bytes], "Knock | Enrolment | Answer | None"]
 
 REQUEST_HEAD = world.knock_datagram()[:HEAD_SIZE]
-
-
-def read_knock(datagram: bytes, server_identity: bytes = world.SERVER_IDENTITY) -> Knock | None:
-    """As a server reads what has a live tag; None for what is refused."""
-    opened = unseal(datagram, world.DEVICE_KEYS.request_seal)
-    if opened is None or not opened.is_signed_by(VerifyingKey(world.DEVICE_KEY), Domain.KNOCK, server_identity):
-        return None
-    return Knock.parse(opened.body)
-
-
-def read_enrolment(datagram: bytes, server_identity: bytes = world.SERVER_IDENTITY) -> Enrolment | None:
-    """The same under an invite; the key that must have signed is the one in the body."""
-    opened = unseal(datagram, world.INVITE_KEYS.request_seal)
-    if opened is None:
-        return None
-    try:
-        enrolment = Enrolment.parse(opened.body)
-    except MalformedBody:
-        return None
-    return enrolment if opened.is_signed_by(enrolment.key, Domain.ENROLMENT, server_identity) else None
 
 
 def read_answer(datagram: bytes, server_identity: bytes = world.SERVER_IDENTITY) -> Answer | None:
@@ -46,11 +27,29 @@ def read_answer(datagram: bytes, server_identity: bytes = world.SERVER_IDENTITY)
     return open_answer(datagram, keys=world.DEVICE_KEYS, server_identity=server_identity, request_head=REQUEST_HEAD)
 
 
-MESSAGES = [
-    pytest.param(world.knock_datagram(), read_knock, id="knock"),
-    pytest.param(world.enrolment_datagram(), read_enrolment, id="enrolment"),
-    pytest.param(world.answer_datagram(), read_answer, id="answer"),
-]
+def reader_of(name: str) -> Read:
+    """What reads the datagram of that name."""
+    if name in world.HOLDERS or name == "close":
+        return partial(read_knock, holder=world.HOLDERS["device" if name == "close" else name])
+    return read_answer if name == "answer" else read_enrolment
+
+
+KNOCKS = {name: world.knock_datagram(holder=holder) for name, holder in world.HOLDERS.items()}
+DATAGRAMS = {
+    **KNOCKS,
+    "close": world.knock_datagram(Knock(world.TIME_MS, ("web",), action=Action.CLOSE)),
+    "enrolment": world.enrolment_datagram(),
+    "enrolment of a security key": world.enrolment_datagram(signer=world.SECURITY_KEY),
+    "answer": world.answer_datagram(),
+}
+SEALS = {
+    "close": world.DEVICE_KEYS.request_seal,
+    "enrolment": world.INVITE_KEYS.request_seal,
+    "enrolment of a security key": world.INVITE_KEYS.request_seal,
+    "answer": world.DEVICE_KEYS.answer_seal,
+    **{name: holder.keys.request_seal for name, holder in world.HOLDERS.items()},
+}
+MESSAGES = [pytest.param(datagram, reader_of(name), id=name) for name, datagram in DATAGRAMS.items()]
 every_message = pytest.mark.parametrize(("datagram", "read"), MESSAGES)
 
 
@@ -103,22 +102,16 @@ def test_every_byte_replaced_by_nul_control_or_high_bytes_is_refused(datagram: b
 
 
 @every_message
-def test_for_another_server_it_is_void(datagram: bytes, read: Callable[[bytes, bytes], object]) -> None:
-    assert read(datagram, world.OTHER_SERVER_IDENTITY) is None
-    assert not any(read(datagram, identity) for identity in _flips(world.SERVER_IDENTITY))
+def test_for_another_server_it_is_void(datagram: bytes, read: Callable[..., object]) -> None:
+    assert read(datagram, server_identity=world.OTHER_SERVER_IDENTITY) is None
+    assert not any(read(datagram, server_identity=identity) for identity in _flips(world.SERVER_IDENTITY))
 
 
-@pytest.mark.parametrize(
-    ("datagram", "read", "seal_key", "context"),
-    [
-        pytest.param(world.knock_datagram(), read_knock, world.DEVICE_KEYS.request_seal, b"", id="knock"),
-        pytest.param(world.enrolment_datagram(), read_enrolment, world.INVITE_KEYS.request_seal, b"", id="enrolment"),
-        pytest.param(world.answer_datagram(), read_answer, world.DEVICE_KEYS.answer_seal, REQUEST_HEAD, id="answer"),
-    ],
-)
-def test_whoever_holds_the_gate_secret_alone_changes_no_bit(
-    datagram: bytes, read: Read, seal_key: bytes, context: bytes
-) -> None:
+@pytest.mark.parametrize("name", DATAGRAMS)
+def test_whoever_holds_the_gate_secret_alone_changes_no_bit(name: str) -> None:
+    """Flags and counter of a security key, and a delegate's certificate, are among the bits."""
+    datagram, read, seal_key = DATAGRAMS[name], reader_of(name), SEALS[name]
+    context = REQUEST_HEAD if name == "answer" else b""
     tag, nonce = datagram[:8], datagram[8:HEAD_SIZE]
     plain = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(datagram[HEAD_SIZE:], tag + context, nonce, seal_key)
 
@@ -143,15 +136,14 @@ def test_an_answer_belongs_to_one_request() -> None:
         assert opened is None
 
 
-def test_no_message_is_taken_for_one_of_another_kind() -> None:
-    readers = {"knock": read_knock, "enrolment": read_enrolment, "answer": read_answer}
-    for own, datagram in {
-        "knock": world.knock_datagram(),
-        "enrolment": world.enrolment_datagram(),
-        "answer": world.answer_datagram(),
-    }.items():
-        for other, read in readers.items():
-            assert (read(datagram) is not None) == (own == other)
+def test_no_message_is_taken_for_one_of_another_kind_or_channel() -> None:
+    for own, datagram in DATAGRAMS.items():
+        read = {name for name in DATAGRAMS if reader_of(name)(datagram) is not None}
+        alike = [{"device", "close"}, {"enrolment", "enrolment of a security key"}]
+        assert read == next((names for names in alike if own in names), {own})
+
+
+def test_no_type_of_body_is_taken_for_another() -> None:
     bodies = (Knock(0).body(), world.enrolment().body(), world.answer().body())
     for parse, own_body in zip((Knock.parse, Enrolment.parse, Answer.parse), bodies, strict=True):
         for body in bodies:
@@ -161,9 +153,17 @@ def test_no_message_is_taken_for_one_of_another_kind() -> None:
 
 
 def test_the_plaintext_shows_nowhere_in_the_datagram() -> None:
-    for datagram in (world.knock_datagram(), world.enrolment_datagram(), world.answer_datagram()):
+    for datagram in DATAGRAMS.values():
         assert len(datagram) == DATAGRAM_SIZE
-        for clear in (b"web", b"alice", world.DEVICE_KEY[:4], world.SERVER_IDENTITY[:4], bytes(KEY_SIZE)):
+        for clear in (
+            b"web",
+            b"alice",
+            b"ssh:",
+            world.certificate().key[:4],
+            world.DEVICE_KEY[:4],
+            world.SERVER_IDENTITY[:4],
+            bytes(KEY_SIZE),
+        ):
             assert clear not in datagram
 
 

@@ -12,25 +12,25 @@ from spa_protocol.keys import agreed_gate_secret, exchange_public, sign, verify
 from spa_protocol.knock import Knock
 from spa_protocol.seal import HEAD_SIZE, Domain, Opened, seal, unseal
 from spa_protocol.signature import SeedSigner, Signature, VerifyingKey
+from tests.protocol import crafting, world
 from tests.protocol import second_reading as second
-from tests.protocol import world
+from tests.protocol import second_reading_signature as second_signature
 
 MESSAGE = b"open"
-IDENTITY_POINT = (1).to_bytes(32, "little")
 SMALL_ORDER_KEYS = sorted(
-    (y | sign_bit << 255).to_bytes(32, "little") for y in second.SMALL_ORDER_Y for sign_bit in (0, 1)
+    (y | sign_bit << 255).to_bytes(32, "little") for y in second_signature.SMALL_ORDER_Y for sign_bit in (0, 1)
 )
 NON_CANONICAL_KEYS = sorted(
-    (y | sign_bit << 255).to_bytes(32, "little") for y in range(second.PRIME, 2**255) for sign_bit in (0, 1)
+    (y | sign_bit << 255).to_bytes(32, "little") for y in range(second_signature.PRIME, 2**255) for sign_bit in (0, 1)
 )
 SMALL_ORDER_X25519 = [
     bytes(32),
     (1).to_bytes(32, "little"),
     bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
     bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
-    (second.PRIME - 1).to_bytes(32, "little"),
-    second.PRIME.to_bytes(32, "little"),
-    (second.PRIME + 1).to_bytes(32, "little"),
+    (second_signature.PRIME - 1).to_bytes(32, "little"),
+    second_signature.PRIME.to_bytes(32, "little"),
+    (second_signature.PRIME + 1).to_bytes(32, "little"),
     ((1 << 255) | 1).to_bytes(32, "little"),
 ]
 
@@ -39,7 +39,7 @@ def both_verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether it is valid; both readings must say the same."""
     mine = verify(public, message, signature)
     try:
-        second.check_signature(public, message, signature)
+        second_signature.check_signature(public, message, signature)
         theirs = True
     except second.Refused:
         theirs = False
@@ -49,7 +49,7 @@ def both_verify(public: bytes, message: bytes, signature: bytes) -> bool:
 
 def plus_order(signature: bytes, times: int = 1) -> bytes:
     """The same signature with a multiple of the group order added to S."""
-    scalar = int.from_bytes(signature[32:], "little") + times * second.ORDER
+    scalar = int.from_bytes(signature[32:], "little") + times * second_signature.ORDER
     return signature[:32] + scalar.to_bytes(32, "little")
 
 
@@ -72,15 +72,19 @@ def test_a_datagram_whose_signature_had_the_group_order_added_is_refused() -> No
 def test_a_key_for_which_anyone_could_sign_verifies_nothing(public: bytes) -> None:
     # With a key of small order, R = any point of small order and S = 0 fits one message in eight, or every one.
     for message in (MESSAGE, b"", *(bytes([i]) for i in range(16))):
-        for r in (IDENTITY_POINT, public):
+        for r in (crafting.NEUTRAL_POINT, public):
             assert not both_verify(public, message, r + bytes(32))
+
+
+def test_a_signature_whose_r_has_small_order_is_invalid_though_its_key_made_it() -> None:
+    assert not both_verify(world.DEVICE_KEY, MESSAGE, crafting.with_neutral_r(MESSAGE).value)
 
 
 @pytest.mark.parametrize("public", SMALL_ORDER_KEYS, ids=bytes.hex)
 def test_an_enrolment_under_a_key_for_which_anyone_could_sign_is_refused(public: bytes) -> None:
     body = replace(world.enrolment(), device_key=public).body()
     for i in range(16):
-        opened = Opened(bytes(8), bytes([i]) * 24, body, Signature(IDENTITY_POINT + bytes(32)), b"")
+        opened = Opened(bytes(8), bytes([i]) * 24, body, Signature(crafting.NEUTRAL_POINT + bytes(32)), b"")
         assert Enrolment.parse(opened.body).device_key == public
         assert not opened.is_signed_by(VerifyingKey(public), Domain.ENROLMENT, world.SERVER_IDENTITY)
 
@@ -125,7 +129,7 @@ def test_a_signature_for_one_purpose_serves_no_other() -> None:
 
 @pytest.mark.parametrize("seed", [world.OTHER_DEVICE_SEED, world.SERVER_SEED])
 def test_the_gate_secret_without_the_devices_key_signs_nothing(seed: bytes) -> None:
-    opened = unseal(world.knock_datagram(seed=seed), world.DEVICE_KEYS.request_seal)
+    opened = unseal(world.knock_datagram(signer=SeedSigner(seed)), world.DEVICE_KEYS.request_seal)
     assert opened is not None
     assert not opened.is_signed_by(VerifyingKey(world.DEVICE_KEY), Domain.KNOCK, world.SERVER_IDENTITY)
 

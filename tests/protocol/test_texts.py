@@ -15,7 +15,7 @@ from tests.protocol import world
 from tests.protocol.strategies import invites
 
 CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-TEXT = world.invite("gate.example.org", "192.0.2.1", "2001:db8::1").text()
+TEXT = world.invite("gate.example.org", "192.0.2.1", "2001:db8::1", knock_ports=(62_201, 443)).text()
 
 
 @given(st.sampled_from(TextKind), st.binary(max_size=200))

@@ -8,35 +8,48 @@ from typing import Any
 
 import pytest
 
-from spa_protocol.answer import Answer, open_answer
-from spa_protocol.body import MalformedBody
-from spa_protocol.enrolment import Enrolment
+from spa_protocol.delegation import Certificate
+from spa_protocol.delegation_text import Delegation
 from spa_protocol.invite import Invite
-from spa_protocol.keys import verify
-from spa_protocol.knock import Knock
-from spa_protocol.limits import MAX_SLOTS
 from spa_protocol.refusal import Refusal
-from spa_protocol.seal import HEAD_SIZE, Domain, unseal
-from spa_protocol.signature import VerifyingKey
-from spa_protocol.tag import TAG_SIZE, TagKind, TagPosition, compute_tag
-from spa_protocol.text import BadText, TextKind, decode_key, decode_verifying_key
-from tests.protocol import make_vectors, world
+from spa_protocol.text import TextKind, decode, decode_verifying_key
+from spa_server.decide.decision import Delegated, DeviceStanding, Path, Refused, decide
+from spa_server.service import PortRange, Service
+from tests.protocol import make_vectors, translation, world
 from tests.protocol import second_reading as second
+from tests.protocol import second_reading_delegation as second_delegation
 from tests.protocol import second_reading_texts as second_texts
+from tests.protocol.reading import read_knock
+from tests.protocol.second_reading_body import Fields
+from tests.protocol.second_reading_signature import Key, Signature, Signer, authenticated, public_key
 
 Entry = dict[str, Any]
 
 VECTORS: dict[str, Any] = json.loads(make_vectors.PATH.read_text(encoding="ascii"))
 SECRETS = {name: bytes.fromhex(value) for name, value in VECTORS["secrets"].items()}
+IDENTITY = SECRETS["server_identity"]
+APPLICATION = VECTORS["application"]
 KEYS = {
     "device": second.derive(SECRETS["gate_secret"], "device"),
+    "delegate": second.derive(SECRETS["delegate_secret"], "delegate"),
+    "security-key": second.derive(SECRETS["security_key_gate_secret"], "device"),
+    "security-key-delegate": second.derive(SECRETS["security_key_delegate_secret"], "delegate"),
     "invite": second.derive(SECRETS["invite_secret"], "invite"),
+}
+DEVICES = {
+    "device": Key(SECRETS["device_key"]),
+    "delegate": Key(SECRETS["device_key"]),
+    "security-key": Key(SECRETS["security_key"], APPLICATION),
+    "security-key-delegate": Key(SECRETS["security_key"], APPLICATION),
 }
 
 
 def entries(part: str) -> pytest.MarkDecorator:
     """One test for each entry of a part of the file."""
-    names = [entry.get("name") or entry.get("reason") or entry.get("prefix") for entry in VECTORS[part]]
+    names = [
+        " ".join(str(entry[key]) for key in ("kind", "channel", "by", "name", "reason", "prefix") if key in entry)
+        for entry in VECTORS[part]
+    ]
     return pytest.mark.parametrize("entry", VECTORS[part], ids=names)
 
 
@@ -50,25 +63,74 @@ def raw(entry: Entry, *names: str) -> tuple[bytes, ...]:
     return tuple(hexed(entry, name) for name in names)
 
 
+def signature_of(entry: Entry) -> Signature:
+    """The signature of an entry."""
+    return Signature(hexed(entry, "signature"), bytes([entry["flags"]]) + entry["counter"].to_bytes(4, "big"))
+
+
+def security_key(entry: Entry, application: str = APPLICATION) -> Signer:
+    """The security key that made the signature of an entry."""
+    return Signer(SECRETS["security_key_seed"], application, entry["flags"], entry["counter"])
+
+
+def signer_of(entry: Entry, channel: str) -> Signer:
+    """Who signs a knock on a channel."""
+    if channel == "security-key":
+        return security_key(entry)
+    return Signer(SECRETS["device_seed" if channel == "device" else "delegate_seed"])
+
+
+def read_certificate(data: bytes) -> second_delegation.Certificate:
+    """The certificate that is all of these bytes."""
+    fields = Fields(data)
+    certificate = second_delegation.read_certificate(fields)
+    second.require(not fields.rest, "something after the certificate")
+    return certificate
+
+
+def open_knock(datagram: bytes, channel: str) -> second.Knock:
+    """A knock as the document has a server read it, its tag included."""
+    opens = second.open_delegated_knock if "delegate" in channel else second.open_knock
+    return opens(datagram, KEYS[channel], DEVICES[channel], IDENTITY)
+
+
 def test_the_file_is_what_the_program_makes() -> None:
     assert make_vectors.PATH.read_text(encoding="ascii") == make_vectors.rendered()
 
 
 def test_every_refusal_and_every_kind_of_message_has_a_vector() -> None:
     assert {entry["outcome"] for entry in VECTORS["answers"]} == {0, *(refusal.code for refusal in Refusal)}
-    assert {entry["kind"] for entry in VECTORS["refused"]} >= {
-        *(f"{message}{part}" for message in ("knock", "enrolment", "answer") for part in ("", "-body")),
-        "invite",
-        "signature",
-        "spa-device",
+    assert {entry["channel"] for entry in VECTORS["knocks"]} == set(DEVICES)
+    assert {entry["flags"] for entry in (*VECTORS["knocks"], *VECTORS["certificates"])} == {0, 1, 5}
+    assert {entry["action"] for entry in VECTORS["knocks"]} == {0, 1}
+    assert {(entry["kind"], entry.get("channel")) for entry in VECTORS["refused"]} >= {
+        *(("knock", channel) for channel in DEVICES),
+        ("enrolment", "invite"),
+        ("answer", "device"),
+        *((f"{message}-body", None) for message in ("knock", "enrolment", "answer")),
+        *((kind, None) for kind in ("certificate", "invite", "delegation", "signature", "spa-device")),
     }
+
+
+def test_no_negative_vector_is_there_twice() -> None:
+    told = [json.dumps({**entry, "reason": ""}) for entry in VECTORS["refused"]]
+    assert [entry["reason"] for entry, text in zip(VECTORS["refused"], told, strict=True) if told.count(text) > 1] == []
 
 
 def test_the_second_reading_derives_the_same_keys_and_public_values() -> None:
     for channel, keys in KEYS.items():
         assert {name: value.hex() for name, value in keys._asdict().items()} == VECTORS["derived"][channel]
-    assert second.public_key(SECRETS["device_seed"]) == SECRETS["device_key"]
-    assert second.public_key(SECRETS["server_seed"]) == SECRETS["server_identity"]
+    for seed, public in {
+        "device_seed": "device_key",
+        "security_key_seed": "security_key",
+        "server_seed": "server_identity",
+    }.items():
+        assert public_key(SECRETS[seed]) == SECRETS[public]
+    for own, delegates in {
+        "gate_secret": "delegate_secret",
+        "security_key_gate_secret": "security_key_delegate_secret",
+    }.items():
+        assert second_delegation.delegate_secret(SECRETS[own]) == SECRETS[delegates]
     for side in ("invite", "device"):
         assert second.exchange_public(SECRETS[f"{side}_exchange_secret"]) == SECRETS[f"{side}_exchange"]
 
@@ -82,22 +144,26 @@ def test_the_second_reading_computes_the_same_tags() -> None:
 @entries("knocks")
 def test_the_second_reading_makes_and_reads_every_knock(entry: Entry) -> None:
     source = ip_address(entry["source"]) if entry["source"] else None
-    knock = second.Knock(entry["time_ms"], tuple(entry["services"]), entry["lease_s"], source)
-    assert second.build_knock(knock).hex() == entry["body"]
-    check_request("knock", entry, KEYS["device"])
-    opened = second.open_knock(
-        hexed(entry, "datagram"), KEYS["device"], SECRETS["device_key"], SECRETS["server_identity"]
+    certificate = read_certificate(hexed(entry, "certificate")) if entry["certificate"] else None
+    knock = second.Knock(
+        entry["time_ms"], tuple(entry["services"]), entry["lease_s"], source, entry["action"], certificate
     )
-    assert opened == knock
+    channel = entry["channel"]
+    signer = signer_of(entry, channel)
+    assert second.build_knock(knock, signer.key.kind).hex() == entry["body"]
+    check_request("knock", entry, KEYS[channel], signer)
+    assert open_knock(hexed(entry, "datagram"), channel) == knock
 
 
 @entries("enrolments")
 def test_the_second_reading_makes_and_reads_every_enrolment(entry: Entry) -> None:
     device_key, exchange = raw(entry, "device_key", "exchange")
-    enrolment = second.Enrolment(entry["time_ms"], device_key, exchange, entry["label"])
+    application = entry["application"]
+    enrolment = second.Enrolment(entry["time_ms"], device_key, exchange, entry["label"], application)
     assert second.build_enrolment(enrolment).hex() == entry["body"]
-    check_request("enrolment", entry, KEYS["invite"])
-    assert second.open_enrolment(hexed(entry, "datagram"), KEYS["invite"], SECRETS["server_identity"]) == enrolment
+    signer = security_key(entry, application) if application else Signer(SECRETS["device_seed"])
+    check_request("enrolment", entry, KEYS["invite"], signer)
+    assert second.open_enrolment(hexed(entry, "datagram"), KEYS["invite"], IDENTITY) == enrolment
     transcript = SECRETS["invite_exchange"] + exchange + device_key
     for own, peer in (("device_exchange_secret", "invite_exchange"), ("invite_exchange_secret", "device_exchange")):
         agreed = second.agree(SECRETS[own], SECRETS[peer], SECRETS["invite_secret"], transcript)
@@ -113,26 +179,83 @@ def test_the_second_reading_makes_and_reads_every_answer(entry: Entry) -> None:
     keys = KEYS[entry["channel"]]
     assert second.build_answer(answer).hex() == entry["body"]
     assert second.answer_tag(keys, head).hex() == entry["tag"]
-    check_sealed("answer", entry, keys.answer_seal, SECRETS["server_seed"], head)
-    assert second.open_answer(hexed(entry, "datagram"), keys, SECRETS["server_identity"], head) == answer
+    check_sealed("answer", entry, keys.answer_seal, Signer(SECRETS["server_seed"]), head)
+    assert second.open_answer(hexed(entry, "datagram"), keys, IDENTITY, head) == answer
 
 
-def check_request(kind: str, entry: Entry, keys: second.Keys) -> None:
+def check_request(message: str, entry: Entry, keys: second.Keys, signer: Signer) -> None:
     """The tag of an entry, and the rest of its datagram."""
     assert second.window_of(entry["kind"], entry["time_ms"]) == entry["window"]
     assert second.tag(keys, entry["kind"], entry["window"], entry["slot"]).hex() == entry["tag"]
-    check_sealed(kind, entry, keys.request_seal, SECRETS["device_seed"])
+    check_sealed(message, entry, keys.request_seal, signer)
 
 
-def check_sealed(kind: str, entry: Entry, seal_key: bytes, seed: bytes, context: bytes = b"") -> None:
+def check_sealed(message: str, entry: Entry, seal_key: bytes, signer: Signer, context: bytes = b"") -> None:
     """Every value between body and datagram."""
     tag, nonce, body, datagram = raw(entry, "tag", "nonce", "body", "datagram")
-    identity = SECRETS["server_identity"]
     assert len(datagram) == 512
-    assert second.seal(kind, seal_key, seed, identity, tag + nonce, body, context) == datagram
-    assert second.signed_bytes(kind, identity, tag + nonce, context, body).hex() == entry["signed"]
-    assert second.unseal(datagram, seal_key, context)[2].hex() == entry["signature"]
+    assert second.seal(message, seal_key, signer, IDENTITY, tag + nonce, body, context) == datagram
+    assert second.signed_bytes(message, IDENTITY, tag + nonce, context, body).hex() == entry["signed"]
+    check_signature(entry, signer)
+    assert second.plaintext(body, signature_of(entry)).hex() == entry["plaintext"]
+    assert second.unseal(datagram, seal_key, context)[1:] == (body, signature_of(entry))
     assert (entry["additional_data"], entry["ciphertext"]) == ((tag + context).hex(), datagram[32:].hex())
+
+
+def check_signature(entry: Entry, signer: Signer) -> None:
+    """The signature of what was signed, and what a security key signed in its place."""
+    signed = hexed(entry, "signed")
+    assert signer.sign(signed) == signature_of(entry)
+    if signer.application:
+        assert authenticated(signer.application, signature_of(entry).proof, signed).hex() == entry["authenticated"]
+    else:
+        assert "authenticated" not in entry
+
+
+@entries("certificates")
+def test_both_readings_agree_on_every_certificate(entry: Entry) -> None:
+    said = second_delegation.Certificate(
+        hexed(entry, "key"),
+        entry["issued_s"],
+        entry["expires_s"],
+        entry["delegate"],
+        tuple(entry["services"]),
+        signature_of(entry),
+    )
+    signer = security_key(entry) if entry["by"] == "security-key" else Signer(SECRETS["device_seed"])
+    check_signature(entry, signer)
+    assert second_delegation.signed_bytes(said, IDENTITY).hex() == entry["signed"]
+    assert second_delegation.build_certificate(said).hex() == entry["certificate"]
+    assert read_certificate(hexed(entry, "certificate")) == said
+    second_delegation.check_certificate(said, DEVICES[entry["by"]], IDENTITY)
+    product = Certificate.from_bytes(hexed(entry, "certificate"))
+    assert translation.of_certificate(product) == said
+    assert product.is_signed_by(world.HOLDERS[entry["by"]].device.key, IDENTITY)
+
+
+@entries("judged")
+def test_both_readings_judge_every_certificate_alike(entry: Entry) -> None:
+    datagram, channel = hexed(entry, "datagram"), entry["channel"]
+    now_ms, skew_ms, longest_s = entry["now_ms"], entry["greatest_skew_ms"], entry["longest_delegation_s"]
+    said = open_knock(datagram, channel)
+    assert said.certificate is not None
+    code = second_delegation.refusal_code(
+        said.certificate, said.services, now_ms=now_ms, skew_ms=skew_ms, longest_s=longest_s
+    )
+    assert (code or 0) == entry["code"]
+    knock = read_knock(datagram, world.HOLDERS[channel])
+    assert knock is not None
+    assert knock.certificate is not None
+    names = ("web", "ssh", "db")
+    services = tuple(Service(name, (PortRange(443, 443),), (), frozenset({"staff"})) for name in names)
+    decision = decide(
+        knock,
+        Path(ip_address("192.0.2.7"), ip_address("192.0.2.1")),
+        DeviceStanding("alice-laptop", frozenset({"staff"}), enabled=True, key_retired=False),
+        services,
+        Delegated(knock.certificate, False, now_ms, longest_s, skew_ms),
+    )
+    assert (decision.refusal.code if isinstance(decision, Refused) else 0) == entry["code"]
 
 
 @entries("texts")
@@ -141,7 +264,9 @@ def test_both_readings_agree_on_every_text(entry: Entry) -> None:
     data = bytes.fromhex(entry["data"])
     assert second_texts.write_text(entry["prefix"], data) == entry["text"]
     for text in (entry["text"], entry["also"]):
-        assert decode_key(kind, text) == second_texts.read_text(entry["prefix"], text) == data
+        assert decode(kind, text) == second_texts.read_text(entry["prefix"], text) == data
+        if kind is TextKind.DEVICE:
+            assert translation.of_key(decode_verifying_key(text)) == second_texts.read_device_key(text)
 
 
 @entries("invites")
@@ -160,86 +285,13 @@ def test_both_readings_agree_on_every_invite(entry: Entry) -> None:
         assert Invite.parse(text) == Invite(*said)
 
 
-@entries("refused")
-def test_the_product_refuses_every_negative_vector(entry: Entry) -> None:
-    assert not product_reads(entry)
-
-
-@entries("refused")
-def test_the_second_reading_refuses_every_negative_vector(entry: Entry) -> None:
-    with pytest.raises(second.Refused):
-        second_reads(entry)
-
-
-def product_reads(entry: Entry) -> bool:
-    """Whether the product takes a negative vector for good."""
-    kind = entry["kind"]
-    text_kinds = {text_kind.prefix: text_kind for text_kind in TextKind}
-    try:
-        if kind == "signature":
-            return verify(*raw(entry, "public", "message", "signature"))
-        if kind == "invite":
-            return bool(Invite.parse(entry["input"]))
-        if kind in text_kinds:
-            if text_kinds[kind] is TextKind.DEVICE:
-                return bool(decode_verifying_key(entry["input"]))
-            return bool(decode_key(text_kinds[kind], entry["input"]))
-        return _product_reads_bytes(kind, bytes.fromhex(entry["input"]))
-    except (BadText, MalformedBody):
-        return False
-
-
-def _product_reads_bytes(kind: str, data: bytes) -> bool:
-    bodies = {"knock-body": Knock.parse, "enrolment-body": Enrolment.parse, "answer-body": Answer.parse}
-    if kind in bodies:
-        return bool(bodies[kind](data))
-    if kind == "answer":
-        head = world.knock_datagram()[:HEAD_SIZE]
-        identity = world.SERVER_IDENTITY
-        return open_answer(data, keys=world.DEVICE_KEYS, server_identity=identity, request_head=head) is not None
-    keys = world.DEVICE_KEYS if kind == "knock" else world.INVITE_KEYS
-    opened = unseal(data, keys.request_seal)
-    if opened is None:
-        return False
-    message = Knock.parse(opened.message) if kind == "knock" else Enrolment.parse(opened.message)
-    signer = message.key if isinstance(message, Enrolment) else VerifyingKey(world.DEVICE_KEY)
-    domain = Domain.KNOCK if kind == "knock" else Domain.ENROLMENT
-    window = TagKind.KNOCK.window(message.time_ms)
-    tags = [compute_tag(keys, TagPosition(TagKind.KNOCK, window, slot)) for slot in range(MAX_SLOTS)]
-    return opened.is_signed_by(signer, domain, world.SERVER_IDENTITY) and opened.tag in tags
-
-
-def second_reads(entry: Entry) -> None:
-    """Read a negative vector as the document says; raises Refused."""
-    kind = entry["kind"]
-    if kind == "signature":
-        second.check_signature(*raw(entry, "public", "message", "signature"))
-    elif kind == "invite":
-        second_texts.parse_invite(entry["input"])
-    elif kind.startswith("spa-"):
-        second.require(len(second_texts.read_text(kind, entry["input"])) == 32, "size of a key")
-    else:
-        _second_reads_bytes(kind, bytes.fromhex(entry["input"]))
-
-
-def _second_reads_bytes(kind: str, data: bytes) -> None:
-    identity = SECRETS["server_identity"]
-    if kind == "knock-body":
-        second.parse_knock(data)
-    elif kind == "enrolment-body":
-        second.parse_enrolment(data)
-    elif kind == "answer-body":
-        second.parse_answer(data)
-    elif kind == "answer":
-        second.open_answer(data, KEYS["device"], identity, world.knock_datagram()[:HEAD_SIZE])
-    elif kind == "enrolment":
-        _second_window(data, KEYS["invite"], second.open_enrolment(data, KEYS["invite"], identity).time_ms)
-    else:
-        knock = second.open_knock(data, KEYS["device"], SECRETS["device_key"], identity)
-        _second_window(data, KEYS["device"], knock.time_ms)
-
-
-def _second_window(data: bytes, keys: second.Keys, time_ms: int) -> None:
-    window = second.window_of("knock", time_ms)
-    tags = [second.tag(keys, "knock", window, slot) for slot in range(64)]
-    second.require(data[:TAG_SIZE] in tags, "the tag's window is not that of the time")
+@entries("delegations")
+def test_both_readings_agree_on_every_delegation(entry: Entry) -> None:
+    seed, secret, identity, certificate = raw(entry, "seed", "delegate_secret", "server_identity", "certificate")
+    ports, hosts = tuple(entry["knock_ports"]), tuple(entry["hosts"])
+    said = second_texts.Delegation(seed, secret, identity, read_certificate(certificate), entry["label"], ports, hosts)
+    assert second_texts.build_delegation(said) == entry["text"]
+    for text in (entry["text"], entry["also"]):
+        assert second_texts.parse_delegation(text) == said
+        assert translation.of_delegation(Delegation.parse(text)) == said
+    second_delegation.check_certificate(said.certificate, DEVICES[entry["by"]], identity)
