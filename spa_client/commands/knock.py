@@ -41,8 +41,9 @@ def command(
 ) -> int:
     """Knock at a perimeter, wait for the answer, say what opened for how long.
 
-    Without SERVICE all that this device may open is asked for. NAME may be left out when one perimeter is joined.
-    With --explain the services' TCP ports are tried too, once they are open; that changes neither result nor exit code.
+    Without SERVICE all that this device may open is asked for. Without NAME the default perimeter is meant
+    (`spa-client default`). With --explain the services' TCP ports are tried too, once they are open; that changes
+    neither result nor exit code.
 
     \b
     Examples:

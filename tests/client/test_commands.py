@@ -103,7 +103,7 @@ class TestWhatItPrints:
         assert run(["list"]) == 0
         assert "office  unusable: " in capsys.readouterr().out
 
-    def test_remove_asks_first(
+    def test_remove_asks_nobody_where_there_is_no_terminal(
         self, office: Perimeter, store: Store, capsys: Captured, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("sys.stdin", Terminal("n\n"))
@@ -112,7 +112,8 @@ class TestWhatItPrints:
         assert run(["remove", "office"]) == 2
         assert "nothing was removed: answer y" in capsys.readouterr().err
         assert store.names() == ("office",)
-        assert run(["remove", "office", "--yes"]) == 0
+        assert run(["remove", "office", "--yes", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"removed": "office"}
         assert store.names() == ()
 
     def test_shells_can_complete_it(self, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
