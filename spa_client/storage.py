@@ -23,6 +23,7 @@ from spa_client.memory import Memory
 from spa_client.perimeter import NAME_RULE, USUAL_SLOTS, Perimeter, is_perimeter_name
 from spa_client.perimeter_file import parse_perimeter, perimeter_text
 from spa_client.secret_file import make_folder, read_file, read_secret, sync_folder, write_file
+from spa_protocol.names import is_service_name
 from spa_protocol.signature import SeedSigner
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 
@@ -139,6 +140,19 @@ class Store:
             f"several perimeters are joined, name one of them: {', '.join(names)};"
             " or choose one for good: spa-client default NAME"
         )
+
+    def service_names(self, name: str | None = None) -> tuple[str, ...]:
+        """The services known of a perimeter, without a look at its secrets; none where its file cannot be read."""
+        import tomllib
+
+        try:
+            text = read_file(self.path(self.default_name() if name is None else name) / PERIMETER_FILE)
+            tables = tomllib.loads(text).get("service", [])
+        except (SpaError, OSError, tomllib.TOMLDecodeError):
+            return ()
+        listed = tables if isinstance(tables, list) else []
+        names = (str(table.get("name")) for table in listed if isinstance(table, dict))
+        return tuple(filter(is_service_name, names))
 
     def choose_default(self, name: str | None) -> None:
         """Have that perimeter meant where none is named, or with None no longer any. Raises SpaError and OSError."""

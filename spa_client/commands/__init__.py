@@ -26,6 +26,7 @@ COMMANDS = {
     "delegate": ("delegate", "Let another key open some services for a while."),
     "doctor": ("doctor", "Find what keeps this device out."),
     "exec": ("execute", "Knock, run a command, keep the lease while it runs."),
+    "completion": ("completion", "Print what makes a shell complete this command."),
 }
 """Name, module and summary of each command."""
 

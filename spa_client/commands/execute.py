@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from spa_client.commands.completing import command_words, perimeter_names, service_names
 from spa_client.commands.options import source_option, timeout_option
 from spa_client.errors import SpaError
 from spa_client.knocking import Request
@@ -28,9 +29,19 @@ Exit codes: the command's own; 128 + N when signal N ended it; and
     epilog=_EXIT_CODES,
     short_help="Knock, run a command, keep the lease while it runs.",
 )
-@click.argument("name")
-@click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--service", "-s", "services", multiple=True, metavar="SERVICE", help="Open this one; may be repeated.")
+@click.argument("name", shell_complete=perimeter_names)
+@click.argument(
+    "words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=command_words
+)
+@click.option(
+    "--service",
+    "-s",
+    "services",
+    multiple=True,
+    metavar="SERVICE",
+    shell_complete=service_names,
+    help="Open this one; may be repeated.",
+)
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
 @click.option("--wait", is_flag=True, help="Wait for the TCP port also when the server has confirmed.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.commands.completing import perimeter_names
 from spa_client.commands.terminal import at_terminal, print_json
 from spa_client.errors import BadUsage
 from spa_client.storage import Store
 
 
 @click.command("remove", epilog=EXIT_CODES, short_help="Forget a perimeter, its key included.")
-@click.argument("name")
+@click.argument("name", shell_complete=perimeter_names)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask; needed where there is no terminal to ask at.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def command(name: str, yes: bool, as_json: bool) -> None:
