@@ -61,8 +61,8 @@ class Terminal:
 
     def status(self) -> int:
         """Wait for the command's end; its exit status."""
-        # A pane is dead a moment before its status is known.
-        wait_until(lambda: self._asked("#{pane_dead_status}") != "", "the command's end")
+        # Either may be known first: that all it printed has been read, and what its status was.
+        wait_until(lambda: self._asked("#{pane_dead} #{pane_dead_status}").startswith("1 "), "the command's end")
         return int(self._asked("#{pane_dead_status}"))
 
     def _asked(self, what: str) -> str:
