@@ -33,7 +33,7 @@ async def async_pinhole(
         async with spa_client.async_pinhole("office", "web") as door:
             reader, writer = await asyncio.open_connection(*door.address)
 
-    Cancelled while it knocks, it waits for the knock's end first, `timeout_s` at most; cancelled once more, it does not.
+    Cancelled while it knocks, it first waits for that to end, at most `timeout_s`; cancelled once more, it does not.
     """
     door = pinhole(
         name,
