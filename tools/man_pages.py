@@ -69,6 +69,9 @@ def page(name: str) -> str:
         *_set(program.group.help or ""),
         ".SH OPTIONS",
         *_parameters(context),
+        ".TP",
+        f".B {roff(', '.join(context.help_option_names))}",
+        "Show the help of the program, or of a command, and exit.",
         ".SH COMMANDS",
     ]
     common = inspect.cleandoc(program.group.epilog or "")
@@ -105,7 +108,7 @@ def _usage(context: click.Context) -> str:
 
 
 def _parameters(context: click.Context) -> Iterator[str]:
-    for parameter in context.command.get_params(context):
+    for parameter in context.command.params:
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
         if record is not None:
             names, said = record
