@@ -51,6 +51,8 @@ LINES = (
     ["knock", "office"],
     ["knock", "office", "nothing"],
     ["exec", "office", "--", "true"],
+    ["delegate", "office", "--service", "web", "--for", "1h"],
+    ["delegate", "office", "--service", "NO", "--for", "1h"],
     ["completion", "bash"],
     ["join"],
     ["join", "spa-invite1qqqq"],

@@ -225,7 +225,24 @@ class TestAnsible:
 class TestContinuousIntegration:
     """The steps of the workflow, one after the other, as a runner takes them."""
 
-    def test_the_job_restores_its_device_deploys_and_forgets(self, desk: Desk, server: RunningServer) -> None:
+    @pytest.fixture
+    def runner(self, desk: Desk) -> Desk:
+        """A computer that has never heard of the server."""
+        home = desk.folder / "runner"
+        home.mkdir()
+        shutil.copy(desk.folder / "hosts", home)
+        return Desk(desk.host, home, {**desk.env, "HOME": str(home)})
+
+    def test_the_job_takes_up_a_delegation_deploys_and_forgets(
+        self, desk: Desk, runner: Desk, server: RunningServer
+    ) -> None:
+        secret = desk.sh(block_with("console", "spa-client delegate")).strip()
+        said = [self.step(runner, step, secret) for step in self.steps()]
+        assert "this is /deploy\n" in said
+        assert list((runner.folder / ".config" / "spa").glob("*")) == []
+        assert "alice-laptop+ci" in {lease["device"] for lease in server.leases()}
+
+    def test_a_device_can_be_kept_as_a_secret(self, desk: Desk, runner: Desk, server: RunningServer) -> None:
         joining = block_with("console", "base64").replace("spa-invite1...", server.invite("ci", "--address", NAME))
         join, pack, forget = joining.splitlines()
         desk.sh(join)
@@ -233,12 +250,8 @@ class TestContinuousIntegration:
         desk.sh(forget)
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(secret))) as kept:
             assert {member.mode & 0o077 for member in kept} == {0}
-        runner = Desk(desk.host, desk.folder / "runner", {**desk.env, "HOME": str(desk.folder / "runner")})
-        runner.folder.mkdir()
-        shutil.copy(desk.folder / "hosts", runner.folder)
-        said = [self.step(runner, step, secret) for step in self.steps()]
-        assert "this is /deploy\n" in said
-        assert list((runner.folder / ".config" / "spa").glob("*")) == []
+        runner.run(["sh", "-e", "-c", block_with("sh", "umask")], {"SPA_CI": secret})
+        assert "open: web" in runner.sh("spa-client knock ci web")
 
     @staticmethod
     def steps() -> list[dict[str, Any]]:
