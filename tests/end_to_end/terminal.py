@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,11 +17,13 @@ from types import TracebackType
 from tests.lab import Host, LabError
 from tests.stalls import wait_until
 
+_ENDED = "ended with "
+_STATUS = re.compile(rf"^{_ENDED}(\d+)$", re.MULTILINE)
 _counter = itertools.count(1)
 
 
 class Terminal:
-    """A terminal of 120 columns and 60 lines in which a command runs; its screen stays when the command has ended."""
+    """A terminal of 120 columns and 60 lines in which a command runs; it stays when the command has ended."""
 
     def __init__(self, host: Host, argv: Sequence[str], env: Mapping[str, str]) -> None:
         if shutil.which("tmux") is None:
@@ -30,9 +33,9 @@ class Terminal:
         self._env = {**env, "LC_ALL": "C.UTF-8"}
 
     def __enter__(self) -> Terminal:
-        # `remain-on-exit` has to stand before the command starts, which may end at once.
-        self._tmux("start-server", ";", "set-option", "-g", "remain-on-exit", "on", ";",
-                   "new-session", "-d", "-x", "120", "-y", "60", shlex.join(self._start))  # fmt: skip
+        # The shell says how it ended and keeps the terminal: tmux 3.3 at times never learns of a command's end.
+        shell = f"trap : INT; {shlex.join(self._start)}; printf '\\n{_ENDED}%s\\n' $?; exec cat"
+        self._tmux("new-session", "-d", "-x", "120", "-y", "60", shell)
         return self
 
     def __exit__(
@@ -61,12 +64,10 @@ class Terminal:
 
     def status(self) -> int:
         """Wait for the command's end; its exit status."""
-        # Either may be known first: that all it printed has been read, and what its status was.
-        wait_until(lambda: self._asked("#{pane_dead} #{pane_dead_status}").startswith("1 "), "the command's end")
-        return int(self._asked("#{pane_dead_status}"))
-
-    def _asked(self, what: str) -> str:
-        return self._tmux("display-message", "-p", what).strip()
+        wait_until(lambda: _STATUS.search(self.screen()) is not None, "the command's end")
+        found = _STATUS.search(self.screen())
+        assert found is not None
+        return int(found[1])
 
     def _tmux(self, *words: str) -> str:
         argv = ["tmux", "-u", "-f", "/dev/null", "-L", self._server, *words]
