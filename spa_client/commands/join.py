@@ -95,7 +95,7 @@ def _given(words: tuple[str, ...], picture: Path | None) -> str:
     if len(words) == 1 and _is_file(words[0]):
         raise BadUsage(
             f"{words[0]} is a file: to join with the invite in it, spa-client join - < {words[0]},"
-            f" or with the code on it, spa-client join --qr {words[0]}"
+            f" or with its picture of a code, spa-client join --qr {words[0]}"
         )
     # A shell cuts an unquoted text at its line breaks; the pieces are still in order.
     return " ".join(words)

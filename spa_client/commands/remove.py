@@ -29,7 +29,7 @@ def command(name: str, yes: bool, as_json: bool) -> None:
     store.path(name)
     if not yes:
         if not at_terminal():
-            raise BadUsage("nothing was removed: there is no terminal to ask at, so give --yes")
+            raise BadUsage("nothing was removed: give --yes, for there is no terminal to ask on")
         if not _agreed(name):
             raise BadUsage("nothing was removed: answer y, or give --yes")
     store.remove(name)

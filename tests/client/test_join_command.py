@@ -122,5 +122,5 @@ def test_without_a_terminal_nobody_is_asked_for_it(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"spa-invite1qqq\n")))
     assert run(["join"]) == 2
     line = capsys.readouterr().err
-    assert "'-' to read it from standard input" in line
-    assert "--qr FILE" in line
+    assert "- and the text on standard input" in line
+    assert "--qr and a picture" in line
