@@ -7,6 +7,9 @@
     with spa_client.pinhole("office", "web") as door:
         connection = socket.create_connection(door.address)
 
+    async with spa_client.async_pinhole("office", "web") as door:
+        reader, writer = await asyncio.open_connection(*door.address)
+
 Importing this loads nothing else; each name is loaded when it is first used.
 """
 
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spa_client.api import Pinhole, knock, pinhole
+    from spa_client.async_api import async_pinhole
     from spa_client.errors import (
         BadConfiguration,
         BadSurroundings,
@@ -44,11 +48,19 @@ __all__ = [
     "Refused",
     "SlotsUsedUp",
     "SpaError",
+    "async_pinhole",
     "knock",
     "pinhole",
 ]
 
-_HOMES = {"Pinhole": "api", "knock": "api", "pinhole": "api", "Opened": "knocking", "OpenService": "knocking"}
+_HOMES = {
+    "OpenService": "knocking",
+    "Opened": "knocking",
+    "Pinhole": "api",
+    "async_pinhole": "async_api",
+    "knock": "api",
+    "pinhole": "api",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -46,7 +46,7 @@ def knock(
 ) -> Opened:
     """Knock at a perimeter, and return what opened.
 
-    `name` may be left out when one perimeter is joined; no services means all that this device may open. `lease_s`: 0
+    `name` may be left out for the default perimeter; no services means all that this device may open. `lease_s`: 0
     for each service's default. `source`: "seen", "local" or an address; None for the perimeter's setting. `timeout_s`:
     how long to wait for the answer. Raises a subclass of SpaError, or OSError.
     """

@@ -19,7 +19,7 @@ from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
 from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
 from spa_client.joining import Joining
 from spa_client.knocking import DEFAULT_TIMEOUT_S
-from spa_client.perimeter import KnownService, Perimeter, is_perimeter_name
+from spa_client.perimeter import NAME_RULE, KnownService, Perimeter, is_perimeter_name
 from spa_client.refused import refused
 from spa_client.slots import SlotBook
 from spa_client.storage import Store
@@ -91,7 +91,7 @@ def join(
 def _free_name(store: Store, invite: Invite, name: str | None, replace_old: bool) -> str:
     name = default_name(invite.hosts[0]) if name is None else name
     if not is_perimeter_name(name):
-        raise BadUsage(f"{name!r} cannot name a perimeter: small letters, digits, '_' and '-', at most 63 characters")
+        raise BadUsage(f"{name!r} cannot name a perimeter: {NAME_RULE}")
     if name in store.names() and not replace_old:
         raise BadUsage(f"a perimeter named {name} is joined already: choose another with --name, or give --replace")
     return name

@@ -21,6 +21,7 @@ SEEN = "seen"
 LOCAL = "local"
 """Source: name this computer's own address in the signed knock."""
 
+NAME_RULE = "small letters, digits, '_' and '-', at most 63 characters"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 
 

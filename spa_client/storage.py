@@ -3,6 +3,7 @@
     FOLDER/NAME/perimeter.toml      where the server is and what it told; nothing secret
     FOLDER/NAME/device.key          the device's signing seed, as text (mode 0600)
     FOLDER/NAME/gate.secret         the gate secret, as text (mode 0600)
+    FOLDER/.default                 the name of the perimeter that is meant where none is named
     FOLDER/.joining-INVITE/         the same for a join whose answer has not come yet (see `joining`)
     STATE/NAME/                     what may be lost (see `memory`): used slots, addresses that may be signed
 
@@ -16,11 +17,13 @@ import contextlib
 import os
 from pathlib import Path
 
-from spa_client.errors import BadConfiguration, SpaError
+from spa_client.default_choice import DefaultChoice
+from spa_client.errors import BadConfiguration, BadUsage, SpaError
 from spa_client.memory import Memory
-from spa_client.perimeter import USUAL_SLOTS, Perimeter, is_perimeter_name
+from spa_client.perimeter import NAME_RULE, USUAL_SLOTS, Perimeter, is_perimeter_name
 from spa_client.perimeter_file import parse_perimeter, perimeter_text
 from spa_client.secret_file import make_folder, read_file, read_secret, sync_folder, write_file
+from spa_protocol.names import is_service_name
 from spa_protocol.signature import SeedSigner
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 
@@ -36,6 +39,7 @@ class Store:
     def __init__(self, folder: Path, state: Path) -> None:
         self.folder = folder
         self._state = state
+        self._choice = DefaultChoice(folder / ".default")
 
     @classmethod
     def default(cls) -> Store:
@@ -59,11 +63,8 @@ class Store:
             return ()
 
     def load(self, name: str | None = None) -> Perimeter:
-        """The perimeter of that name, or without a name the only one joined.
-
-        Raises BadConfiguration and NotPermitted.
-        """
-        name = self._only() if name is None else name
+        """The perimeter of that name, or without a name the default one. Raises BadConfiguration and NotPermitted."""
+        name = self.default_name() if name is None else name
         folder = self.path(name)
         text = read_file(folder / PERIMETER_FILE)
         seed = _read_key(TextKind.SECRET_KEY, folder / KEY_FILE)
@@ -103,9 +104,62 @@ class Store:
         folder = self.path(name)
         # The rename makes it one step: half a perimeter is never left under its name.
         doomed = self.folder / f".removed-{os.urandom(8).hex()}"
+        was_default = self._choice.read(self.names()) == name
         folder.rename(doomed)
         _remove_tree(doomed)
         self._forget_state(name)
+        if was_default:
+            self._choice.forget()
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a perimeter another name, and leave all else of it as it is. Raises SpaError and OSError."""
+        folder = self.path(old)
+        if not is_perimeter_name(new):
+            raise BadUsage(f"{new!r} cannot name a perimeter: {NAME_RULE}")
+        if (self.folder / new).exists():
+            raise BadUsage(f"there is a perimeter named {new} already: choose another name, or remove that one first")
+        was_default = self._choice.read(self.names()) == old
+        folder.rename(self.folder / new)
+        self._forget_state(new)
+        with contextlib.suppress(OSError):
+            (self._state / old).rename(self._state / new)
+        if was_default:
+            self._choice.write(new)
+        sync_folder(self.folder)
+
+    def default_name(self) -> str:
+        """The perimeter that is meant where none is named: the one chosen, or the only one. Raises BadConfiguration."""
+        names = self.names()
+        if chosen := self._choice.read(names):
+            return chosen
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise BadConfiguration(self._none())
+        raise BadConfiguration(
+            f"several perimeters are joined, name one of them: {', '.join(names)};"
+            " or choose one for good: spa-client default NAME"
+        )
+
+    def service_names(self, name: str | None = None) -> tuple[str, ...]:
+        """The services known of a perimeter, without a look at its secrets; none where its file cannot be read."""
+        import tomllib
+
+        try:
+            text = read_file(self.path(self.default_name() if name is None else name) / PERIMETER_FILE)
+            tables = tomllib.loads(text).get("service", [])
+        except (SpaError, OSError, tomllib.TOMLDecodeError):
+            return ()
+        listed = tables if isinstance(tables, list) else []
+        names = (str(table.get("name")) for table in listed if isinstance(table, dict))
+        return tuple(filter(is_service_name, names))
+
+    def choose_default(self, name: str | None) -> None:
+        """Have that perimeter meant where none is named, or with None no longer any. Raises SpaError and OSError."""
+        if name is None:
+            self._choice.forget()
+        else:
+            self._choice.write(self.path(name).name)
 
     def state(self, name: str) -> Path:
         """The folder of what may be lost of a perimeter; it need not be there."""
@@ -119,14 +173,6 @@ class Store:
         """The folder of a join that is under way; it is not made here."""
         make_folder(self.folder)
         return self.folder / f".joining-{digest}"
-
-    def _only(self) -> str:
-        names = self.names()
-        if len(names) == 1:
-            return names[0]
-        if not names:
-            raise BadConfiguration(self._none())
-        raise BadConfiguration(f"several perimeters are joined, name one of them: {', '.join(names)}")
 
     def _absent(self, name: str) -> str:
         from spa_client.meant import perimeter_hint

@@ -19,11 +19,14 @@ COMMANDS = {
     "join": ("join", "Enrol this device with an invite."),
     "list": ("listing", "List the perimeters joined."),
     "show": ("show", "Show a perimeter and this device's identity."),
+    "rename": ("rename", "Give a perimeter another name."),
+    "default": ("default", "Show or choose the perimeter meant where none is named."),
     "remove": ("remove", "Forget a perimeter, its key included."),
     "knock": ("knock", "Knock, and say what opened for how long."),
     "delegate": ("delegate", "Let another key open some services for a while."),
     "doctor": ("doctor", "Find what keeps this device out."),
     "exec": ("execute", "Knock, run a command, keep the lease while it runs."),
+    "completion": ("completion", "Print what makes a shell complete this command."),
 }
 """Name, module and summary of each command."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.commands.completing import perimeter_names, service_names
 from spa_client.commands.duration import Duration
 from spa_client.delegating import delegate
 from spa_client.exchange import wall_ms
@@ -12,8 +13,16 @@ from spa_client.storage import Store
 
 
 @click.command("delegate", epilog=EXIT_CODES, short_help="Let another key open some services for a while.")
-@click.argument("name", required=False)
-@click.option("--service", "-s", "services", multiple=True, required=True, help="What it may open; may be repeated.")
+@click.argument("name", required=False, shell_complete=perimeter_names)
+@click.option(
+    "--service",
+    "-s",
+    "services",
+    multiple=True,
+    required=True,
+    shell_complete=service_names,
+    help="What it may open; may be repeated.",
+)
 @click.option("--for", "for_s", type=Duration(), required=True, help="For how long: 90s, 15m, 2h, 7d.")
 @click.option("--to", default="delegate", show_default=True, help="What to call it, in the server's logs.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")

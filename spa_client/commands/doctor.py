@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.commands.completing import perimeter_names
 from spa_client.commands.options import timeout_option
 from spa_client.storage import Store
 
@@ -19,7 +20,7 @@ _CODES = f"{EXIT_CODES}  {WRONG}  doctor: something does not work, or not everyw
 
 
 @click.command("doctor", epilog=_CODES, short_help="Find what keeps this device out.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=perimeter_names)
 @click.option("--all", "show_all", is_flag=True, help="Also print what is as it should be.")
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")

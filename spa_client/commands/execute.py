@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from spa_client.commands.before_dashes import NameBeforeDashes
+from spa_client.commands.completing import command_words, perimeter_names, service_names
 from spa_client.commands.options import source_option, timeout_option
 from spa_client.errors import SpaError
 from spa_client.knocking import Request
@@ -25,19 +27,30 @@ Exit codes: the command's own; 128 + N when signal N ended it; and
 
 @click.command(
     "exec",
+    cls=NameBeforeDashes,
     epilog=_EXIT_CODES,
     short_help="Knock, run a command, keep the lease while it runs.",
 )
-@click.argument("name")
-@click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--service", "-s", "services", multiple=True, metavar="SERVICE", help="Open this one; may be repeated.")
+@click.argument("name", metavar="[NAME]", shell_complete=perimeter_names)
+@click.argument(
+    "words", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=command_words
+)
+@click.option(
+    "--service",
+    "-s",
+    "services",
+    multiple=True,
+    metavar="SERVICE",
+    shell_complete=service_names,
+    help="Open this one; may be repeated.",
+)
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
 @click.option("--wait", is_flag=True, help="Wait for the TCP port also when the server has confirmed.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to watch where no answer comes.")
 @timeout_option
 def command(
-    name: str,
+    name: str | None,
     words: tuple[str, ...],
     services: tuple[str, ...],
     lease_s: int | None,
@@ -48,12 +61,14 @@ def command(
 ) -> int:
     """Knock, run COMMAND when the door is open, and end with its status. The lease is kept while it runs.
 
-    Where no answer comes, the service's TCP port is watched until it opens.
+    Where no answer comes, the service's TCP port is watched until it opens. Without NAME the default perimeter is meant
+    (`spa-client default`).
 
     \b
     Examples:
       spa-client exec office -- ssh bastion.example.com
       spa-client exec office --service web -- curl https://office.example.com:8443/
+      spa-client exec -- ssh bastion.example.com
     """
     store = Store.default()
     perimeter = store.load(name)

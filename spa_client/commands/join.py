@@ -9,6 +9,7 @@ import click
 
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.options import timeout_option
+from spa_client.commands.terminal import at_terminal
 from spa_client.delegating import is_delegation, take_up
 from spa_client.enrol import join
 from spa_client.errors import BadUsage
@@ -19,27 +20,43 @@ _LONGEST_INVITE = 4096
 
 
 @click.command("join", epilog=EXIT_CODES, short_help="Enrol this device with an invite.")
-@click.argument("words", metavar="INVITE", nargs=-1)
+@click.argument("words", metavar="[INVITE]", nargs=-1)
+@click.option(
+    "--qr",
+    "picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read the invite from a picture of its QR code.",
+)
 @click.option("--name", help="What to call the perimeter here; else the first part of the server's name.")
 @click.option("--replace", "replace_old", is_flag=True, help="Take the place of a perimeter of that name.")
 @click.option("--no-answer", is_flag=True, help="The server never answers: store the perimeter without its word.")
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print the perimeter as JSON.")
 def command(
-    words: tuple[str, ...], name: str | None, replace_old: bool, no_answer: bool, timeout_s: float, as_json: bool
+    words: tuple[str, ...],
+    picture: Path | None,
+    name: str | None,
+    replace_old: bool,
+    no_answer: bool,
+    timeout_s: float,
+    as_json: bool,
 ) -> None:
     """Enrol this device with an INVITE, the text that `spa-server invite` printed; '-' reads it from standard input.
 
-    It may be pasted as it came in a mail, with the line breaks (quoted, or into '-'). The key is made here and never
-    leaves this computer. After any failure the same join may be run again.
+    Without INVITE it is asked for, where there is a terminal to ask at. It may be pasted as it came in a mail, with the
+    line breaks (quoted, or into '-'). The key is made here and never leaves this computer. After any failure the same
+    join may be run again.
 
     \b
     Examples:
       spa-client join spa-invite1... --name office
+      spa-client join
       spa-client join - < invite.txt
+      spa-client join --qr screenshot.png --name office
       spa-client join spa-invite1... --name office --replace
     """
-    text, store = pasted_invite(_given(words)), Store.default()
+    text, store = pasted_invite(_given(words, picture)), Store.default()
     if is_delegation(text):
         perimeter = take_up(text, store=store, name=name, replace_old=replace_old)
     else:
@@ -59,10 +76,16 @@ def command(
     click.echo(f"try: spa-client knock {perimeter.name}")
 
 
-def _given(words: tuple[str, ...]) -> str:
-    """What was given as the invite: words of the command line, or standard input."""
+def _given(words: tuple[str, ...], picture: Path | None) -> str:
+    """What was given as the invite: words of the command line, standard input, a picture, or what is pasted now."""
+    if picture is not None:
+        if words:
+            raise BadUsage("give the invite's text or a picture of it, not both")
+        from spa_client.qr_picture import invite_in_picture
+
+        return invite_in_picture(picture)
     if not words:
-        raise BadUsage("give the invite: spa-client join spa-invite1..., or - and the text on standard input")
+        return _pasted()
     if words == ("-",):
         # As bytes: whatever was piped in by mistake gets the sentence about invites, not a decoding error.
         given = sys.stdin.buffer.read(_LONGEST_INVITE).decode("utf-8", "replace")
@@ -70,9 +93,22 @@ def _given(words: tuple[str, ...]) -> str:
             raise BadUsage("nothing came on standard input: pipe the invite in, as in spa-client join - < invite.txt")
         return given
     if len(words) == 1 and _is_file(words[0]):
-        raise BadUsage(f"{words[0]} is a file: to join with the invite in it, spa-client join - < {words[0]}")
+        raise BadUsage(
+            f"{words[0]} is a file: to join with the invite in it, spa-client join - < {words[0]},"
+            f" or with its picture of a code, spa-client join --qr {words[0]}"
+        )
     # A shell cuts an unquoted text at its line breaks; the pieces are still in order.
     return " ".join(words)
+
+
+def _pasted() -> str:
+    if not at_terminal():
+        raise BadUsage(
+            "give the invite: spa-client join spa-invite1..., or - and the text on standard input,"
+            " or --qr and a picture"
+        )
+    answer: str = click.prompt("Paste the invite (spa-invite1...)", err=True, default="", show_default=False)
+    return answer
 
 
 def _is_file(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.commands.completing import perimeter_names, service_names
 from spa_client.commands.options import source_option, timeout_option
 from spa_client.knocking import Opened, OpenService, Request
 from spa_client.opening import Wait, knock_once, knock_until_open
@@ -17,8 +18,8 @@ from spa_client.storage import Store
     epilog=EXIT_CODES,
     short_help="Knock, and say what opened for how long.",
 )
-@click.argument("name", required=False)
-@click.argument("services", metavar="[SERVICE]...", nargs=-1)
+@click.argument("name", required=False, shell_complete=perimeter_names)
+@click.argument("services", metavar="[SERVICE]...", nargs=-1, shell_complete=service_names)
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; else the default.")
 @source_option
 @click.option("--wait", is_flag=True, help="Wait until the service's TCP port accepts a connection.")
@@ -41,8 +42,9 @@ def command(
 ) -> int:
     """Knock at a perimeter, wait for the answer, say what opened for how long.
 
-    Without SERVICE all that this device may open is asked for. NAME may be left out when one perimeter is joined.
-    With --explain the services' TCP ports are tried too, once they are open; that changes neither result nor exit code.
+    Without SERVICE all that this device may open is asked for. Without NAME the default perimeter is meant
+    (`spa-client default`). With --explain the services' TCP ports are tried too, once they are open; that changes
+    neither result nor exit code.
 
     \b
     Examples:

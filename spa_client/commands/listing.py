@@ -20,14 +20,16 @@ def command(as_json: bool) -> None:
       spa-client list --json
     """
     store = Store.default()
+    meant = _meant(store)
     rows: list[dict[str, object]] = []
     for name in store.names():
         try:
             perimeter = store.load(name)
         except SpaError as error:
-            rows.append({"name": name, "error": error.sentence})
+            rows.append({"name": name, "default": name == meant, "error": error.sentence})
         else:
-            rows.append({"name": name, "label": perimeter.label, "hosts": list(perimeter.hosts)})
+            hosts = list(perimeter.hosts)
+            rows.append({"name": name, "default": name == meant, "label": perimeter.label, "hosts": hosts})
     if as_json:
         import json
 
@@ -36,6 +38,17 @@ def command(as_json: bool) -> None:
     if not rows:
         click.echo("no perimeter is joined yet: spa-client join INVITE", err=True)
     for row in rows:
-        hosts = row.get("hosts")
-        detail = f"{', '.join(hosts)}  as {row['label']}" if isinstance(hosts, list) else f"unusable: {row['error']}"
-        click.echo(f"{row['name']}  {detail}")
+        click.echo(_line(row, marked=len(rows) > 1))
+
+
+def _meant(store: Store) -> str | None:
+    try:
+        return store.default_name()
+    except SpaError:
+        return None
+
+
+def _line(row: dict[str, object], *, marked: bool) -> str:
+    hosts = row.get("hosts")
+    detail = f"{', '.join(hosts)}  as {row['label']}" if isinstance(hosts, list) else f"unusable: {row['error']}"
+    return f"{row['name']}  {detail}{'  (default)' if marked and row['default'] else ''}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.commands.completing import perimeter_names
+from spa_client.commands.terminal import at_terminal, print_json
 from spa_client.errors import BadUsage
 from spa_client.storage import Store
 
 
 @click.command("remove", epilog=EXIT_CODES, short_help="Forget a perimeter, its key included.")
-@click.argument("name")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def command(name: str, yes: bool) -> None:
+@click.argument("name", shell_complete=perimeter_names)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask; needed where there is no terminal to ask at.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def command(name: str, yes: bool, as_json: bool) -> None:
     """Forget a perimeter: its key and gate secret are deleted here, and only a new invite brings it back.
 
     The server still knows the device; `spa-server device remove` there ends that.
@@ -26,12 +27,16 @@ def command(name: str, yes: bool) -> None:
     """
     store = Store.default()
     store.path(name)
-    if not yes and not (sys.stdin is not None and sys.stdin.isatty()):
-        raise BadUsage("nothing was removed: give --yes, for there is no terminal to ask on")
-    if not yes and not _agreed(name):
-        raise BadUsage("nothing was removed: answer y, or give --yes")
+    if not yes:
+        if not at_terminal():
+            raise BadUsage("nothing was removed: give --yes, for there is no terminal to ask on")
+        if not _agreed(name):
+            raise BadUsage("nothing was removed: answer y, or give --yes")
     store.remove(name)
-    click.echo(f"removed: {name}")
+    if as_json:
+        print_json({"removed": name})
+    else:
+        click.echo(f"removed: {name}")
 
 
 def _agreed(name: str) -> bool:

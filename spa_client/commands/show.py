@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import click
 
 from spa_client.commands import EXIT_CODES
+from spa_client.commands.completing import perimeter_names
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 
 
 @click.command("show", epilog=EXIT_CODES, short_help="Show a perimeter and this device's identity.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=perimeter_names)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(name: str | None, as_json: bool) -> None:
     """Show a perimeter: its server, and this device's public identity. Secrets are never shown.

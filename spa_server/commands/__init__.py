@@ -27,6 +27,7 @@ COMMANDS = {
     "lease": ("lease", "Show and end what is open now."),
     "doctor": ("doctor", "Find what is wrong, and what mends it."),
     "why": ("why", "Why a device or an address was refused."),
+    "completion": ("completion", "Print what makes a shell complete this command."),
 }
 """Name, module and summary of each command, in the order a new operator meets them."""
 

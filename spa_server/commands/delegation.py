@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from spa_protocol.names import is_delegate_name
+from spa_server.commands.completion import device_labels
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit
@@ -30,7 +31,7 @@ def delegation() -> None:
 
 
 @delegation.command("list", epilog=EXIT_CODES, short_help="Every delegation that was used.")
-@click.argument("device", required=False)
+@click.argument("device", required=False, shell_complete=device_labels)
 @json_option
 @config_option
 def list_(device: str | None, as_json: bool, config_path: Path) -> None:
@@ -64,7 +65,7 @@ def list_(device: str | None, as_json: bool, config_path: Path) -> None:
 
 
 @delegation.command(epilog=EXIT_CODES, short_help="Take back what a device delegated.")
-@click.argument("device")
+@click.argument("device", shell_complete=device_labels)
 @click.argument("delegate", required=False)
 @config_option
 def revoke(device: str, delegate: str | None, config_path: Path) -> None:

@@ -13,6 +13,7 @@ import click
 from spa_protocol.keys import KEY_SIZE
 from spa_protocol.tag import TagKind
 from spa_protocol.text import BadText, TextKind, decode_key, encode
+from spa_server.commands.completion import device_labels
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit, recorded
@@ -110,7 +111,7 @@ def list_(as_json: bool, config_path: Path) -> None:
 
 
 @device.command(epilog=EXIT_CODES, short_help="One device and its public keys.")
-@click.argument("label")
+@click.argument("label", shell_complete=device_labels)
 @json_option
 @config_option
 def show(label: str, as_json: bool, config_path: Path) -> None:
@@ -138,7 +139,7 @@ def show(label: str, as_json: bool, config_path: Path) -> None:
 
 
 @device.command(epilog=EXIT_CODES, short_help="Keep a device out; end what it has open.")
-@click.argument("label")
+@click.argument("label", shell_complete=device_labels)
 @click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
 @config_option
 def disable(label: str, keep_leases: bool, config_path: Path) -> None:
@@ -160,7 +161,7 @@ def disable(label: str, keep_leases: bool, config_path: Path) -> None:
 
 
 @device.command(epilog=EXIT_CODES, short_help="Let a disabled device in again.")
-@click.argument("label")
+@click.argument("label", shell_complete=device_labels)
 @config_option
 def enable(label: str, config_path: Path) -> None:
     """Let a disabled device in again.
@@ -176,7 +177,7 @@ def enable(label: str, config_path: Path) -> None:
 
 
 @device.command(epilog=EXIT_CODES, short_help="Forget a device; end what it has open.")
-@click.argument("label")
+@click.argument("label", shell_complete=device_labels)
 @click.option("--keep-leases", is_flag=True, help="Let what is open now run to its end.")
 @config_option
 def remove(label: str, keep_leases: bool, config_path: Path) -> None:

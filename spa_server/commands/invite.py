@@ -10,6 +10,7 @@ import click
 
 from spa_protocol import invite as invite_text
 from spa_protocol.keys import KEY_SIZE, exchange_public
+from spa_server.commands.completion import device_labels
 from spa_server.commands.duration import Duration
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
 from spa_server.commands.options import config_option, json_option
@@ -22,7 +23,7 @@ from spa_server.tell.table import utc
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("label")
+@click.argument("label", shell_complete=device_labels)
 @click.option("--user", metavar="U", help="Who will use the device. An existing device keeps its user.")
 @click.option("--role", "roles", metavar="R", multiple=True, help="A role the device gets; may be repeated.")
 @click.option("--expires", type=Duration(), default="1h", show_default=True, help="How long the invite can be used.")

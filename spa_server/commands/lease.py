@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from spa_server.commands.completion import device_labels
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit, recorded
@@ -64,7 +65,7 @@ def list_(as_json: bool, config_path: Path) -> None:
 
 
 @lease.command("revoke", epilog=EXIT_CODES, short_help="End the leases of a device or an address.")
-@click.argument("who", metavar="DEVICE|ADDRESS")
+@click.argument("who", metavar="DEVICE|ADDRESS", shell_complete=device_labels)
 @config_option
 def revoke_(who: str, config_path: Path) -> None:
     """End every lease of a device (its delegates' too), of one delegate (LABEL+NAME), or of a source address, live

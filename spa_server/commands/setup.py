@@ -31,13 +31,18 @@ from spa_server.remember.store import open_store
     help="How clients reach this host: a name or an IP address; up to four. Default: this host's full name.",
 )
 @click.option(
-    "--state-folder", type=click.Path(path_type=Path, readable=False), default=DEFAULT_STATE_FOLDER, show_default=True
+    "--state-folder",
+    type=click.Path(path_type=Path, readable=False),
+    default=DEFAULT_STATE_FOLDER,
+    show_default=True,
+    help="Where the registry and what has been used are kept.",
 )
 @click.option(
     "--control-socket",
     type=click.Path(path_type=Path, readable=False),
     default=DEFAULT_CONTROL_SOCKET,
     show_default=True,
+    help="Where the commands reach the running server.",
 )
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="The network process's user; made if missing.")
 @click.option("--state-only", is_flag=True, help="Make only an empty state, where server.toml says; for a lost one.")

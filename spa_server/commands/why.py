@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from spa_protocol.refusal import Refusal
+from spa_server.commands.completion import device_labels
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
 from spa_server.commands.options import config_option, json_option
 from spa_server.commands.state import opened_store
@@ -20,7 +21,7 @@ from spa_server.tell.table import table, utc
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("who", metavar="[DEVICE|ADDRESS]", required=False)
+@click.argument("who", metavar="[DEVICE|ADDRESS]", required=False, shell_complete=device_labels)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="Most refusals to show.")
 @json_option
 @config_option

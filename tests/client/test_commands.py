@@ -33,13 +33,6 @@ def fails(arguments: list[str], code: int, capsys: Captured) -> str:
     return captured.err
 
 
-class Terminal(io.StringIO):
-    """Standard input at which somebody sits."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 class TestWhatItPrints:
     """Commands that succeed."""
 
@@ -103,16 +96,15 @@ class TestWhatItPrints:
         assert run(["list"]) == 0
         assert "office  unusable: " in capsys.readouterr().out
 
-    def test_remove_asks_first(
+    def test_remove_asks_nobody_where_there_is_no_terminal(
         self, office: Perimeter, store: Store, capsys: Captured, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
         assert run(["remove", "office"]) == 2
-        monkeypatch.setattr("sys.stdin", Terminal(""))
-        assert run(["remove", "office"]) == 2
-        assert "nothing was removed: answer y" in capsys.readouterr().err
+        assert "give --yes" in capsys.readouterr().err
         assert store.names() == ("office",)
-        assert run(["remove", "office", "--yes"]) == 0
+        assert run(["remove", "office", "--yes", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"removed": "office"}
         assert store.names() == ()
 
     def test_shells_can_complete_it(self, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spa_client.commands import run
+from spa_client.enrol import join
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 from spa_protocol.answer import AnsweredService
@@ -69,6 +70,35 @@ def test_what_cannot_be_run_is_126(office: Perimeter, tmp_path: Path) -> None:
 def test_options_of_the_command_are_its_own(office: Perimeter, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["exec", "office", "--", "echo", "--help", "--service", "--", "-x"]) == 0
     assert capfd.readouterr().out == "--help --service -- -x\n"
+
+
+class TestWithoutAName:
+    """The default perimeter is meant where nothing but options stands before the command."""
+
+    @pytest.mark.parametrize("before", [[], ["--service", "web"], ["-s", "web", "--for", "9", "--timeout", "20"]])
+    def test_the_default_perimeter_is_meant(
+        self, before: list[str], office: Perimeter, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(["exec", *before, "--", "echo", "office", "--", "-x"]) == 0
+        assert capfd.readouterr().out == "office -- -x\n"
+
+    def test_of_several_without_a_choice_none_is_meant(
+        self, server: Gatekeeper, office: Perimeter, store: Store
+    ) -> None:
+        join(server.invite().text(), store=store, name="home")
+        assert run(["exec", "--", "true"]) == 125
+        store.choose_default("home")
+        assert run(["exec", "--", "true"]) == 0
+
+    def test_without_dashes_the_first_word_is_the_name(self, office: Perimeter) -> None:
+        assert run(["exec", "office", "true"]) == 0
+        assert run(["exec", "true"]) == 122
+
+    @pytest.mark.parametrize(
+        "words", [["--"], ["--nonsense", "--", "true"], ["", "--", "true"], ["--for", "--", "true"]]
+    )
+    def test_what_makes_no_sense_still_makes_none(self, words: list[str], office: Perimeter) -> None:
+        assert run(["exec", *words]) in (122, 125)
 
 
 def test_the_services_named_are_asked_for(server: Gatekeeper, office: Perimeter) -> None:

@@ -143,7 +143,7 @@ MISTAKES: list[tuple[str, Prepare, str, int, str]] = [
         nothing,
         "join",
         USAGE,
-        "give the invite: spa-client join spa-invite1..., or - and the text on standard input",
+        "give the invite: spa-client join spa-invite1..., or - and the text on standard input, or --qr and a picture",
     ),
     (
         "an empty variable in place of the invite",
@@ -164,7 +164,8 @@ MISTAKES: list[tuple[str, Prepare, str, int, str]] = [
         invite_in_a_file,
         "join invite.txt",
         USAGE,
-        "invite.txt is a file: to join with the invite in it, spa-client join - < invite.txt",
+        "invite.txt is a file: to join with the invite in it, spa-client join - < invite.txt, or with its picture"
+        " of a code, spa-client join --qr invite.txt",
     ),
     (
         "another text of ours in place of the invite",
@@ -267,7 +268,8 @@ MISTAKES: list[tuple[str, Prepare, str, int, str]] = [
         joined_home_too,
         "knock",
         CONFIGURATION,
-        "several perimeters are joined, name one of them: home, office",
+        "several perimeters are joined, name one of them: home, office; or choose one for good:"
+        " spa-client default NAME",
     ),
     (
         "a service misspelt",

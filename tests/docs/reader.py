@@ -27,7 +27,7 @@ url = urllib.parse.urlsplit(sys.argv[1])
 socket.create_connection((url.hostname, url.port), 10).close()
 """
 SSH = '#!/bin/sh\necho ssh "$@"\n'
-_SOURCE = ("pyproject.toml", "README.md", "LICENSE", "spa_protocol", "spa_client", "spa_server", "systemd")
+_SOURCE = ("pyproject.toml", "README.md", "LICENSE", "spa_protocol", "spa_client", "spa_server", "systemd", "man")
 
 
 class Reader:

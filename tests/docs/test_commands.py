@@ -57,6 +57,8 @@ def test_the_scripts_that_the_readme_names_are_there_to_be_run() -> None:
         "tests/fuzz/run",
         "tests/chaos/run",
         "tests/soak/run",
+        "tools/man",
+        "tools/single-file",
     ):
         assert (ROOT / script).stat().st_mode & 0o111, script
 

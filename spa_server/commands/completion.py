@@ -1,0 +1,47 @@
+"""`spa-server completion`, and the devices' labels that it offers."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+
+from spa_server.commands.exits import EXIT_CODES
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the lines that make bash, zsh or fish complete spa-server: commands, options and, for root, devices.
+
+    \b
+    Examples:
+      spa-server completion bash > /etc/bash_completion.d/spa-server
+      spa-server completion zsh > /usr/local/share/zsh/site-functions/_spa-server
+      spa-server completion fish > /etc/fish/completions/spa-server.fish
+    """
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    from spa_server.commands import group
+
+    complete = get_completion_class(shell)
+    if complete is None:
+        raise AssertionError(f"click completes {shell}")
+    # Not its own `source`, which for bash first runs one to ask for its version.
+    click.echo(ShellComplete.source(complete(group, {}, "spa-server", "_SPA_SERVER_COMPLETE")))
+
+
+def device_labels(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The devices, for whoever may read the registry; for others nothing, without a word."""
+    from spa_server.commands.exits import plain_errors
+    from spa_server.commands.state import opened_store
+    from spa_server.remember.registry import Registry
+
+    labels: list[str] = []
+    with (
+        contextlib.suppress(click.ClickException),
+        plain_errors(),
+        opened_store(ctx.params["config_path"]) as (_, store),
+    ):
+        labels = [device.label for device in Registry(store).devices()]
+    return [label for label in labels if label.startswith(incomplete)]

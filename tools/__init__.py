@@ -1,0 +1,1 @@
+"""What makes the parts of a release that are not Python: manual pages, the client as a single file."""
