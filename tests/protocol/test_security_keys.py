@@ -100,7 +100,7 @@ LONGEST_SSH_PACKET = 256 * 1024
 
 @pytest.mark.parametrize("domain", [*(domain.value for domain in Domain), second_delegation.DOMAIN])
 def test_nothing_that_ssh_signs_starts_as_what_we_sign(domain: bytes) -> None:
-    """SSH signs a string first (a session, a kind of certificate, of proof), which starts with its length, or SSHSIG."""
+    """SSH signs a string first (a session, a certificate's kind), which starts with its length, or else SSHSIG."""
     assert int.from_bytes(domain[:4], "big") > LONGEST_SSH_PACKET
     assert not domain.startswith(b"SSHSIG")
 
