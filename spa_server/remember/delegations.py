@@ -94,11 +94,7 @@ class Delegations:
         """Make void what the device delegated to that name ("": to anybody) up to then. Raises RegistryError."""
         with self._store.durable() as connection:
             device = existing(connection, label)
-            connection.execute(
-                "INSERT INTO revoked_delegation (device_id, name, up_to_s) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET up_to_s = max(up_to_s, excluded.up_to_s)",
-                (device.id, name, up_to_s),
-            )
+            make_void(connection, device, name, up_to_s)
             if connection.execute("SELECT count(*) FROM revoked_delegation").fetchone()[0] > MOST_DELEGATIONS:
                 raise RegistryError(
                     f"more than {MOST_DELEGATIONS} delegations are revoked by name: revoke all of a device instead"
@@ -121,6 +117,15 @@ class Delegations:
                 " FROM delegation ORDER BY last_s DESC LIMIT -1 OFFSET ?)",
                 (MOST_DELEGATIONS // 2,),
             )
+
+
+def make_void(connection: sqlite3.Connection, device: Device, name: str, up_to_s: int) -> None:
+    """Within the caller's transaction, void is what the device delegated to that name ("": to anybody) up to then."""
+    connection.execute(
+        "INSERT INTO revoked_delegation (device_id, name, up_to_s) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET up_to_s = max(up_to_s, excluded.up_to_s)",
+        (device.id, name, up_to_s),
+    )
 
 
 def is_revoked(revoked: Revoked, device_id: int, name: str, issued_s: int) -> bool:

@@ -1,6 +1,7 @@
 """Devices as plain values fit for JSON, out of one registry and into another.
 
-What comes in is outside text: everything is checked, and the first thing wrong names its entry.
+What was revoked of a device's delegations goes with it: its certificates are good wherever its keys are. What comes in
+is outside text: everything is checked, and the first thing wrong names its entry.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from spa_protocol.names import is_delegate_name
+from spa_server.remember.delegations import Delegations, make_void
 from spa_server.remember.device import (
     SELECT_CREDENTIAL,
     SELECT_DEVICE,
@@ -27,7 +30,7 @@ _LATEST_S = 1 << 40
 
 
 def write_devices(store: Store) -> list[dict[str, Any]]:
-    """Every device with its credentials, by label."""
+    """Every device with its credentials and what was revoked of its delegations, by label."""
     credentials: dict[int, list[dict[str, Any]]] = {}
     for row in store.rows(SELECT_CREDENTIAL + " ORDER BY id"):
         credential = Credential(*row)
@@ -39,6 +42,9 @@ def write_devices(store: Store) -> list[dict[str, Any]]:
                 "retires_s": credential.retires_s,
             }
         )
+    revoked: dict[int, list[dict[str, Any]]] = {}
+    for (device_id, name), up_to_s in sorted(Delegations(store).revoked().items()):
+        revoked.setdefault(device_id, []).append({"delegate": name, "up_to_s": up_to_s})
     return [
         {
             "label": device.label,
@@ -47,6 +53,7 @@ def write_devices(store: Store) -> list[dict[str, Any]]:
             "enabled": device.enabled,
             "created_s": device.created_s,
             "credentials": credentials.get(device.id, []),
+            "revoked_delegations": revoked.get(device.id, []),
         }
         for device in (to_device(row) for row in store.rows(SELECT_DEVICE + " ORDER BY label"))
     ]
@@ -84,7 +91,17 @@ def _read_device(connection: sqlite3.Connection, record: object, first_window: i
             None if _value(entry, "retires_s") is None else _time(entry, "retires_s"),
         )
         raise_floor(connection, number, first_window)
+    if isinstance(record, dict) and "revoked_delegations" in record:  # an export by version 1 of the state has none
+        for entry in _list(record, "revoked_delegations"):
+            make_void(connection, device, _delegate(entry), _time(entry, "up_to_s"))
     return device
+
+
+def _delegate(entry: object) -> str:
+    name = _text(entry, "delegate")
+    if name and not is_delegate_name(name):
+        raise RegistryError("'delegate' must be a delegate's name, or empty for all of them")
+    return name
 
 
 def _value(record: object, name: str) -> object:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spa_protocol.keys import sign
 from spa_protocol.seal import Domain, unseal
 from spa_protocol.signature import SeedSigner, Signature, Signer, VerifyingKey
+from tests.protocol import second_reading_delegation as second_delegation
 from tests.protocol import second_reading_signature as second
 from tests.protocol import world
 from tests.protocol.second_reading_body import Refused
@@ -91,6 +92,17 @@ def test_a_plain_key_that_signs_what_an_authenticator_would_has_signed_nothing_o
     assert sign(KEY.seed, message) == KEY.sign(MESSAGE).value
     assert not any(message.startswith(domain.value) for domain in Domain)
     assert not both_verify(VerifyingKey(KEY.key.public), MESSAGE, Signature(sign(KEY.seed, message)))
+
+
+LONGEST_SSH_PACKET = 256 * 1024
+"""OpenSSH's limit, for packets and for an agent's requests."""
+
+
+@pytest.mark.parametrize("domain", [*(domain.value for domain in Domain), second_delegation.DOMAIN])
+def test_nothing_that_ssh_signs_starts_as_what_we_sign(domain: bytes) -> None:
+    """SSH signs a string first (a session, a certificate's kind), which starts with its length, or else SSHSIG."""
+    assert int.from_bytes(domain[:4], "big") > LONGEST_SSH_PACKET
+    assert not domain.startswith(b"SSHSIG")
 
 
 def test_a_plain_key_has_no_flags_and_no_counter() -> None:
