@@ -120,13 +120,17 @@ class Gate:
         return before != (slots, max_skew_ms)
 
     def rearm(self, now_ms: int, first_window: int = 0) -> None:
-        """Arm everything anew: after the clock was stepped, because the timeouts in the kernel count from the old time,
-        or where the kernel has lost the tags.
-        """
+        """Arm everything anew after the clock was stepped: the timeouts in the kernel count from the old time."""
         for tags in self._armed.values():
             self._kernel.disarm(tags)
         self._armed.clear()
         self.renew(now_ms, first_window)
+
+    def restore(self, now_ms: int, first_window: int = 0) -> None:
+        """Arm what is armed once more, because the kernel has lost it. What was taken stays taken."""
+        for key in self._needed(now_ms, first_window):
+            if self._armed.get(key):
+                self._kernel.arm(self._armed[key], self._timeout_ms(key, now_ms))
 
     def set_holders(self, holders: Mapping[HolderId, ChannelKeys], now_ms: int, first_window: int = 0) -> None:
         """Disarm the tags of those who are gone and arm those of who has come."""
@@ -164,7 +168,7 @@ class Gate:
 
     def _arm(self, key: _Window, holders: Mapping[HolderId, ChannelKeys], now_ms: int) -> _Tags:
         kind, window = key
-        timeout_ms = kind.ends_ms(window) + self._skew_ms[kind] + LEAD_MS - now_ms
+        timeout_ms = self._timeout_ms(key, now_ms)
         if timeout_ms <= 0 or not holders:
             return {}
         # After a restart or a step of the clock, what was used stays shut: a replay is met with silence then, too.
@@ -177,3 +181,8 @@ class Gate:
         }
         self._kernel.arm(tags, timeout_ms)
         return tags
+
+    def _timeout_ms(self, key: _Window, now_ms: int) -> int:
+        """How long the tags of a window are to live in the kernel."""
+        kind, window = key
+        return kind.ends_ms(window) + self._skew_ms[kind] + LEAD_MS - now_ms

@@ -51,6 +51,7 @@ class Membership:
         self._boot_wall_ms = now.boot_wall_ms
         self._version: int | None = None
         self._is_rearming = False
+        self._is_restoring = False
         self.catch_up(now)
 
     def first_window(self, now: Instant) -> int:
@@ -75,7 +76,7 @@ class Membership:
 
     def tags_are_gone(self) -> None:
         """The kernel has lost the tags; the next `keep_time` arms them all."""
-        self._is_rearming = True
+        self._is_restoring = True
 
     def catch_up(self, now: Instant) -> None:
         """Read the registry again if anyone has edited it."""
@@ -119,8 +120,10 @@ class Membership:
             self.gate.rearm(now.wall_ms, self.first_window(now))
             self.read_again(now)
         else:
+            if self._is_restoring:
+                self.gate.restore(now.wall_ms, self.first_window(now))
             # Slewing (adjtime) moves the clock a little at a time and needs no new tags.
             self.gate.renew(now.wall_ms, self.first_window(now))
         # Last, so that what failed after a step is done over at the next turn.
-        self._is_rearming = False
+        self._is_rearming = self._is_restoring = False
         self._boot_wall_ms = now.boot_wall_ms

@@ -55,6 +55,32 @@ def test_tags_that_are_gone_are_armed_again_but_those_of_used_slots(server: List
     server.close()
 
 
+def test_what_the_kernel_has_lost_is_given_to_it_once_more_and_nothing_is_disarmed_first(
+    server: ListeningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a moment, then, though there be many devices: no tag is computed again."""
+    server.add("alice-laptop")
+    before, timeouts = set(server.firewall.armed), {timeout for _, timeout in server.firewall.armings}
+    server.firewall.armed.clear()
+    server.firewall.armings.clear()
+    monkeypatch.delattr("spa_server.listen.gate.compute_tag")
+    monkeypatch.delattr(type(server.firewall), "disarm")
+    server.membership.tags_are_gone()
+    server.membership.keep_time(START)
+    assert server.firewall.armed == before
+    assert {timeout for _, timeout in server.firewall.armings} == timeouts
+
+
+def test_a_clock_that_was_stepped_while_the_tags_were_lost_arms_those_of_the_new_time(server: ListeningServer) -> None:
+    server.add("alice-laptop")
+    server.firewall.armed.clear()
+    server.membership.tags_are_gone()
+    server.membership.keep_time(later(START, 3_600_000, boot_ms=0))
+    there = set(server.firewall.armed)
+    server.restart(later(START, 3_600_000, boot_ms=0))
+    assert there == server.firewall.armed
+
+
 def test_what_could_not_be_armed_is_armed_at_the_next_turn(server: ListeningServer) -> None:
     server.add("alice-laptop")
     before = set(server.firewall.armed)
