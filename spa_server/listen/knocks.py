@@ -167,6 +167,9 @@ class KnockHandler:
         asker = Asker(holder, read.certificate)
         untimely = self._untimely(read.time_ms, armed.position, arrival.at)
         if untimely is not None:
+            if armed.position.kind is TagKind.KNOCK:
+                # The clock may be wrong just now: once it is right, whoever recorded this could send it again.
+                self._used.void(_slot(armed))
             return self._refuse(arrival, asker, untimely, read.time_ms - arrival.at.wall_ms)
         unrecorded = self._use(armed)
         if unrecorded is not None:
