@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import costs
+from benchmarks import carrying, costs
 from benchmarks.contenders import Contender, Fwknop, Ours, PeerMissing, fwknop, ours
 from benchmarks.figures import Ratio, Series, ratio
 from benchmarks.opening import PORT, WasOpen
@@ -35,15 +35,16 @@ class Size:
     knocks: int
     starts: int
     steps: int
+    copies: int
 
 
-FULL, QUICK = Size(knocks=100, starts=40, steps=2000), Size(knocks=40, starts=20, steps=500)
+FULL, QUICK = Size(knocks=100, starts=40, steps=2000, copies=9), Size(knocks=40, starts=20, steps=500, copies=3)
 
 
 def main() -> int:
     """Measure and report; the exit code says only whether it could be done, never whether it was fast."""
     parser = argparse.ArgumentParser(prog="benchmarks/run", description="Measure this project beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: some three minutes")
     options = parser.parse_args()
     # So that everything is taken down on this way too.
     signal.signal(signal.SIGTERM, _stop)
@@ -61,7 +62,7 @@ def main() -> int:
 
 
 def measure(size: Size, command: str) -> Report:
-    """One run, all of it in one lab."""
+    """One run: all knocks in one lab, and the copies in another."""
     report = Report(command)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(open_folder())
@@ -81,6 +82,9 @@ def measure(size: Size, command: str) -> Report:
         _tell("the server's steps")
         steps = costs.measure(lab.server, size.steps)
         report.sections.append(Section("What one knock costs the server, step by step", steps))
+    _tell(f"copies through the client: {size.copies} rounds")
+    with open_folder() as folder:
+        report.sections += carrying.measure(folder, size.copies)
     return report
 
 

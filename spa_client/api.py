@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from spa_client.holding import Holding
 from spa_client.knocking import DEFAULT_TIMEOUT_S, Opened, Request
-from spa_client.opening import Wait, knock_once, knock_until_open
-from spa_client.renewal import Renewal
+from spa_client.opening import Wait, knock_once
 from spa_client.storage import Store
 from spa_protocol.body import Address
 
@@ -65,7 +65,7 @@ def pinhole(
     wait: bool = False,
     store: Store | None = None,
 ) -> Iterator[Pinhole]:
-    """Open, keep open while the block runs, let it lapse afterwards.
+    """Open, keep open while the block runs, give back afterwards.
 
         with spa_client.pinhole("office", "web") as door:
             connection = socket.create_connection(door.address)
@@ -77,6 +77,6 @@ def pinhole(
     store = store or Store.default()
     perimeter = store.load(name)
     request = Request(services, lease_s, source, timeout_s)
-    opened = knock_until_open(store, perimeter, request, Wait(port=port, always=wait))
-    with Renewal(store, perimeter, request, opened):
+    with Holding(store, perimeter, request, wait=Wait(port=port, always=wait)) as held:
+        opened = held.opened
         yield Pinhole(perimeter.hosts[0], port or opened.tcp_port, opened.addresses, opened)

@@ -9,6 +9,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from spa_client.holders import Holders
 from spa_client.perimeter import USUAL_SLOTS
 from spa_client.secret_file import make_folder
 from spa_client.signed_source import SignedSources
@@ -118,20 +119,26 @@ class RefusalNote:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Slots used, addresses that may be signed, the clock's last verdict, the last refusal, how long answers take."""
+    """What each of its fields says of itself; `holders`: which processes of this user hold the door open."""
 
     slots: SlotBook
     signed: SignedSources
     clock: ClockNote
     refusal: RefusalNote
     round_trip: RoundTripNote
+    holders: Holders
 
     @classmethod
     def kept_in(cls, folder: Path | None, slots: int = USUAL_SLOTS) -> Memory:
         """The memory in a folder, which is made when it is first needed; None remembers nothing."""
         if folder is None:
             return cls(
-                SlotBook(None, slots), SignedSources(None), ClockNote(None), RefusalNote(None), RoundTripNote(None)
+                SlotBook(None, slots),
+                SignedSources(None),
+                ClockNote(None),
+                RefusalNote(None),
+                RoundTripNote(None),
+                Holders(None),
             )
         return cls(
             SlotBook(folder / "slots", slots),
@@ -139,4 +146,5 @@ class Memory:
             ClockNote(folder / "clock"),
             RefusalNote(folder / "refusal"),
             RoundTripNote(folder / "round-trip"),
+            Holders(folder / "holders"),
         )

@@ -26,6 +26,10 @@ COMMANDS = {
     "delegate": ("delegate", "Let another key open some services for a while."),
     "doctor": ("doctor", "Find what keeps this device out."),
     "exec": ("execute", "Knock, run a command, keep the lease while it runs."),
+    "open": ("open_door", "A local door: connections to this computer knock and go through."),
+    "proxy": ("proxy", "Knock, connect, relay standard input and output (for ssh)."),
+    "ssh-config": ("ssh_config", "Print the lines that send ssh through a perimeter."),
+    "keep": ("keep", "Hold a lease, wherever this computer goes."),
     "completion": ("completion", "Print what makes a shell complete this command."),
 }
 """Name, module and summary of each command."""

@@ -7,10 +7,9 @@ import click
 from spa_client.commands.before_dashes import NameBeforeDashes
 from spa_client.commands.completing import command_words, perimeter_names, service_names
 from spa_client.commands.options import source_option, timeout_option
-from spa_client.errors import SpaError
+from spa_client.holding import Change, Holding, Missed
 from spa_client.knocking import Request
-from spa_client.opening import Wait, knock_until_open
-from spa_client.renewal import Renewal
+from spa_client.opening import Wait
 from spa_client.running import run_command
 from spa_client.storage import Store
 
@@ -59,7 +58,8 @@ def command(
     port: int | None,
     timeout_s: float,
 ) -> int:
-    """Knock, run COMMAND when the door is open, and end with its status. The lease is kept while it runs.
+    """Knock, run COMMAND when the door is open, and end with its status. The lease is kept while it runs,
+    and given back when it ends.
 
     Where no answer comes, the service's TCP port is watched until it opens. Without NAME the default perimeter is meant
     (`spa-client default`).
@@ -73,15 +73,16 @@ def command(
     store = Store.default()
     perimeter = store.load(name)
     request = Request(services, lease_s or 0, source, timeout_s)
-    opened = knock_until_open(store, perimeter, request, Wait(port or 0, always=wait))
-    for warning in opened.warnings:
-        _warn(warning)
-    with Renewal(store, perimeter, request, opened, report=_not_renewed):
+    wanted = Wait(port or 0, always=wait)
+    with Holding(store, perimeter, request, wait=wanted, report=_report) as held:
+        for warning in held.opened.warnings:
+            _warn(warning)
         return run_command(words)
 
 
-def _not_renewed(error: SpaError) -> None:
-    _warn(f"the lease was not renewed: {error.sentence}")
+def _report(change: Change) -> None:
+    if isinstance(change, Missed):
+        _warn(f"the lease was not renewed: {change.error.sentence}")
 
 
 def _warn(sentence: str) -> None:

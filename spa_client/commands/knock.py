@@ -101,24 +101,26 @@ def _ports(tcp_port: int, udp_port: int) -> str:
     return ", ".join(f"{protocol}/{port}" for protocol, port in named if port) or "no port"
 
 
+def as_json_value(opened: Opened) -> dict[str, object]:
+    """What opened, for scripts."""
+    return {
+        "perimeter": opened.perimeter,
+        "confirmed": opened.confirmed,
+        "left_s": opened.left_s,
+        "services": [_service(service) for service in opened.services],
+        "openings": [
+            {"server": str(opening.server), "source": str(opening.source), "named": opening.named}
+            for opening in opened.openings
+        ],
+        "warnings": list(opened.warnings),
+    }
+
+
 def _json(opened: Opened, steps: list[Step] | None) -> str:
     import json
 
     told = {} if steps is None else {"steps": [step.plain() for step in steps]}
-    return json.dumps(
-        told
-        | {
-            "perimeter": opened.perimeter,
-            "confirmed": opened.confirmed,
-            "left_s": opened.left_s,
-            "services": [_service(service) for service in opened.services],
-            "openings": [
-                {"server": str(opening.server), "source": str(opening.source), "named": opening.named}
-                for opening in opened.openings
-            ],
-            "warnings": list(opened.warnings),
-        }
-    )
+    return json.dumps(told | as_json_value(opened))
 
 
 def _service(service: OpenService) -> dict[str, object]:

@@ -4,12 +4,15 @@
 
 They alone: in each module of `spa_client` and `spa_protocol`, and nowhere else, an import of a module that the system
 does not have fails, and what it lacks in `os`, `socket` and the like is not there. So the tests themselves, and the
-libraries, go on as before. What a system has and Linux has not (the registry, kqueue) is not played.
+libraries, go on as before. Of what a system has and Linux has not (the registry, kqueue) only Windows' locks of files
+are played.
 """
 
 from __future__ import annotations
 
 import builtins
+import errno
+import fcntl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,13 +61,30 @@ _posixsubprocess crypt curses fcntl grp nis ossaudiodev posix pty pwd readline r
 """
 
 
+def _locks_of_windows() -> ModuleType:
+    """The module msvcrt, as far as it locks files."""
+    played = ModuleType("msvcrt")
+
+    def locking(descriptor: int, mode: int, size: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "locked by another") from None
+
+    vars(played).update({"LK_NBLCK": 2, "locking": locking})
+    return played
+
+
 @dataclass(frozen=True, slots=True)
 class System:
-    """Another system. `platform`: its `sys.platform`. `modules`, `names`: what of Python's it lacks."""
+    """Another system. `platform`: its `sys.platform`. `modules`, `names`: what of Python's it lacks. `played`: what it
+    has and Linux has not.
+    """
 
     platform: str
     modules: frozenset[str] = frozenset({"ossaudiodev", "spwd"})
     names: Mapping[str, frozenset[str]] = field(default_factory=lambda: _ONLY_LINUX)
+    played: Mapping[str, ModuleType] = field(default_factory=dict)
 
 
 SYSTEMS = {
@@ -73,6 +93,7 @@ SYSTEMS = {
         "win32",
         frozenset(_MODULES_OF_POSIX.split()),
         {name: _ONLY_LINUX[name] | _ONLY_POSIX[name] for name in _ONLY_LINUX},
+        {"msvcrt": _locks_of_windows()},
     ),
 }
 
@@ -121,6 +142,8 @@ class _Elsewhere(MetaPathFinder):
         top = name.split(".")[0]
         if level == 0 and top in self._system.modules:
             raise ModuleNotFoundError(f"No module named {name!r} on {self._system.platform}", name=name)
+        if level == 0 and name in self._system.played:
+            return self._system.played[name]
         found = self._import(name, globals, locals, fromlist, level)
         if level == 0 and (found.__name__ == "sys" or found.__name__ in self._system.names):
             return self._poorer.setdefault(found.__name__, self._without(found))

@@ -23,7 +23,7 @@ from spa_protocol.body import Address, MessageType, body_head
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.keys import Channel, ChannelKeys, agreed_gate_secret, derive, exchange_public, public_key
-from spa_protocol.knock import Knock
+from spa_protocol.knock import Action, Knock
 from spa_protocol.limits import MIN_SLOTS
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, unseal
@@ -120,8 +120,19 @@ class Gatekeeper:
         return tuple("127.0.0.1" if family == 4 else "::1" for family in self._sockets)
 
     def knocks(self, kind: TagKind = TagKind.KNOCK) -> list[Seen]:
-        """The knocks seen under that kind of tag."""
-        return [seen for seen in self.requests if isinstance(seen.message, Knock) and seen.kind is kind]
+        """The knocks to open seen under that kind of tag."""
+        return self._knocks(Action.OPEN, kind)
+
+    def closes(self) -> list[Seen]:
+        """The knocks to close seen."""
+        return self._knocks(Action.CLOSE, TagKind.KNOCK)
+
+    def _knocks(self, action: Action, kind: TagKind) -> list[Seen]:
+        return [
+            seen
+            for seen in self.requests
+            if isinstance(seen.message, Knock) and seen.message.action is action and seen.kind is kind
+        ]
 
     def invite(self, expires_in_s: int = 3600, hosts: tuple[str, ...] | None = None) -> Invite:
         """A new invite."""

@@ -1,4 +1,4 @@
-"""Waiting for a port, holding a lease, and the pinhole from Python."""
+"""Waiting for a port, getting through to it, and the pinhole from Python."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 import spa_client
-from spa_client.errors import NeverOpened, NoAnswer, Refused, SpaError
+from spa_client.errors import NeverOpened, NoAnswer, Refused
 from spa_client.knocking import Request
 from spa_client.opening import Wait, knock_until_open
 from spa_client.perimeter import Perimeter
-from spa_client.renewal import Renewal
 from spa_client.storage import Store
-from spa_client.waiting import wait_open
+from spa_client.waiting import connect, wait_open
 from spa_protocol.answer import AnsweredService
 from spa_protocol.refusal import Refusal
 from tests.client.gatekeeper import Gatekeeper
@@ -90,6 +89,40 @@ class TestWaiting:
         assert wait_open([], 1, 0.05).address is None
 
 
+class TestConnecting:
+    """Getting through to a port that should be open."""
+
+    def test_the_connection_is_handed_over(self) -> None:
+        with listening() as port:
+            connected = connect([V4], port, 20)
+            assert connected.connection is not None
+            with connected.connection as connection:
+                assert connection.getpeername() == ("127.0.0.1", port)
+                assert connection.getblocking()
+
+    def test_the_next_address_is_tried_where_the_first_refuses(self) -> None:
+        with listening("::1") as port:
+            connected = connect([V4, V6], port, 20)
+            assert connected.connection is not None
+            with connected.connection as connection:
+                assert connection.getpeername()[0] == "::1"
+
+    def test_one_attempt_is_made_where_it_succeeds(self) -> None:
+        with listening() as port, listening("::1", port):
+            connected = connect([V6, V4], port, 20)
+            assert connected.connection is not None
+            with connected.connection as connection:
+                assert connection.getpeername()[0] == "::1"
+
+    def test_when_all_refuse_it_is_over_at_once_and_says_why(self) -> None:
+        connected = promptly(lambda: connect([V4, V6], free_port(), 20), 2)
+        assert connected.connection is None
+        assert "refused" in connected.reason
+
+    def test_no_addresses_are_never_reached(self) -> None:
+        assert connect([], 1, 20).connection is None
+
+
 class TestOpening:
     """Knock, and make sure."""
 
@@ -133,43 +166,6 @@ class TestOpening:
         server.behaviour.services = (AnsweredService("ssh", 30, 22, 0, True),)
         knock_until_open(store, office, Request(), Wait())
         assert [service.name for service in store.load("office").services] == ["web", "ssh"]
-
-
-class TestRenewal:
-    """Holding a lease."""
-
-    def test_a_lease_is_renewed_at_half_its_life(self, server: Gatekeeper, office: Perimeter, store: Store) -> None:
-        server.behaviour.services = (AnsweredService("web", 2, 8443, 0, False),)
-        with spa_client.pinhole("office", "web", store=store):
-            until(lambda: len(server.knocks()) >= 6)
-        times_s = [seen.at_s for seen in server.knocks()]
-        assert times_s[2] - times_s[0] > 0.9
-
-    def test_and_lapses_when_it_is_no_longer_needed(self, server: Gatekeeper, office: Perimeter, store: Store) -> None:
-        server.behaviour.services = (AnsweredService("web", 1, 8443, 0, False),)
-
-        def hold_shortly() -> None:
-            with spa_client.pinhole("office", "web", store=store):
-                pass
-
-        promptly(hold_shortly, 0.9)  # no longer than the first renewal is off
-        knocked = len(server.knocks())
-        time.sleep(1.3)
-        assert len(server.knocks()) == knocked
-
-    def test_a_failure_is_reported_once_and_tried_again(
-        self, server: Gatekeeper, office: Perimeter, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("spa_client.renewal._RETRY_S", 0.05)
-        request = Request(("web",))
-        server.behaviour.services = (AnsweredService("web", 1, 8443, 0, False),)
-        opened = knock_until_open(store, office, request, Wait())
-        server.behaviour.refuse = Refusal.DEVICE_DISABLED
-        reported: list[SpaError] = []
-        with Renewal(store, office, request, opened, reported.append):
-            until(lambda: len(server.knocks()) >= 6)
-        assert len(reported) == 1
-        assert isinstance(reported[0], Refused)
 
 
 class TestThePythonInterface:

@@ -18,7 +18,7 @@ PROGRAMS: dict[str, click.Command] = {"spa-server": spa_server.commands.group, "
 def find_command(words: list[str]) -> tuple[click.Command | None, list[str]]:
     """The command that the words name (None where there is none), and the words that are left for it."""
     command, rest = PROGRAMS[words[0]], words[1:]
-    while isinstance(command, click.Group) and rest and rest[0].isalpha():
+    while isinstance(command, click.Group) and rest and rest[0][0].isalpha():
         found = command.get_command(click.Context(command), rest[0])
         if found is None:
             return None, rest

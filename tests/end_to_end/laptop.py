@@ -100,6 +100,6 @@ class Laptop:
 
 def _patient(argv: tuple[str, ...]) -> tuple[str, ...]:
     """The same command line, which waits long for its answer unless it says itself how long."""
-    if argv[0] not in ("join", "knock", "exec") or "--timeout" in argv:
+    if argv[0] not in ("join", "knock", "exec", "keep", "open", "proxy") or "--timeout" in argv:
         return argv
     return (argv[0], "--timeout", f"{ANSWER_S:g}", *argv[1:])
