@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spa_server.enforce.claims import Claims
 from spa_server.enforce.leases import (
     AskedTooLongAgo,
     Grant,
@@ -83,6 +84,7 @@ class Firewall:
     ) -> None:
         self.nft = nft
         self.enforced = enforced
+        self.claims = Claims()
         self._reload = reload
         self._opened = opened
         self._amiss = Seldom(_log)
@@ -117,10 +119,10 @@ class Firewall:
                 disarm(self.nft, request.tags)
             case Open():
                 grants = _checked(request, _numbered(self.enforced, request))
-                numbers = open_leases(self.nft, grants, request.not_after_ms)
+                numbers = open_leases(self.nft, grants, request.not_after_ms, self.claims)
                 self._opened()
             case Close():
-                numbers = give_back(self.nft, _to_close(request, _numbered(self.enforced, request)))
+                numbers = give_back(self.nft, _to_close(request, _numbered(self.enforced, request)), self.claims)
             case Reload():
                 status = self._reload(request.digest)
             case Counters():

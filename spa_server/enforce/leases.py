@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from spa_server.enforce.claims import Claim, Claims
 from spa_server.enforce.flows import Target, end_admitted_flows, end_flows
 from spa_server.enforce.netlink import AnswerLost
 from spa_server.enforce.nftset import Add, Delete, Element, NftSocket, Operation, key_of
@@ -85,12 +86,15 @@ def destinations(service: Service, source: Address, destination: Address) -> tup
     return found
 
 
-def open_leases(nft: NftSocket, grants: Sequence[Grant], not_after_ms: float = float("inf")) -> tuple[int, ...]:
+def open_leases(
+    nft: NftSocket, grants: Sequence[Grant], not_after_ms: float = float("inf"), claims: Claims | None = None
+) -> tuple[int, ...]:
     """Open all grants in one transaction; returns the whole seconds left of each.
 
     A lease that is there already ends at the later of its own end and the one asked for: asking again extends it and
-    never adds up. Raises NotReachable before anything is changed; KernelError, or AskedTooLongAgo when it is later than
-    `not_after_ms` of CLOCK_MONOTONIC by then, with everything as it was before.
+    never adds up. It bears the name of whoever has it longest; `claims` remembers the others. Raises NotReachable
+    before anything is changed; KernelError, or AskedTooLongAgo when it is later than `not_after_ms` of CLOCK_MONOTONIC
+    by then, with everything as it was before.
     """
     begun_ms = _monotonic_ms()
     before: dict[_Tuple, Element | None] = {}
@@ -102,7 +106,8 @@ def open_leases(nft: NftSocket, grants: Sequence[Grant], not_after_ms: float = f
             # What is left of a lease from before `max_lease_s` was lowered is cut to it.
             left_ms = min(known.left_ms, grant.service.max_lease_s * 1000) if known else 0
             timeout_ms = max(grant.seconds * 1000, left_ms)
-            wanted[each] = Element(each.key, timeout_ms, grant.label, grant.service.name)
+            label = known.comment if known and left_ms > grant.seconds * 1000 and known.comment else grant.label
+            wanted[each] = Element(each.key, timeout_ms, label, grant.service.name)
     try:
         nft.commit(_replacing(wanted))
     except AnswerLost:
@@ -111,7 +116,25 @@ def open_leases(nft: NftSocket, grants: Sequence[Grant], not_after_ms: float = f
     if _monotonic_ms() > not_after_ms:  # this process stood still meanwhile
         _undo(nft, before, begun_ms)
         raise AskedTooLongAgo("a request from too long ago")
+    if claims is not None:
+        _note(claims, grants, tuples_of, before, begun_ms)
     return tuple(min((wanted[each].timeout_ms for each in tuples), default=0) // 1000 for tuples in tuples_of)
+
+
+def _note(
+    claims: Claims,
+    grants: Sequence[Grant],
+    tuples_of: Sequence[tuple[_Tuple, ...]],
+    before: Mapping[_Tuple, Element | None],
+    now_ms: float,
+) -> None:
+    for grant, tuples in zip(grants, tuples_of, strict=True):
+        for each in tuples:
+            known = before[each]
+            if known is not None and known.comment:
+                # What this process does not remember, the kernel may.
+                claims.note(each, known.comment, now_ms + known.left_ms, now_ms)
+            claims.note(each, grant.label, now_ms + grant.seconds * 1000, now_ms)
 
 
 def _undo(nft: NftSocket, before: Mapping[_Tuple, Element | None], begun_ms: float) -> None:
@@ -139,7 +162,9 @@ def list_leases(nft: NftSocket) -> tuple[Lease, ...]:
     return tuple(sorted(leases, key=_order))
 
 
-def revoke(nft: NftSocket, *, label: str | None = None, sources: Collection[Address] = ()) -> Ended:
+def revoke(
+    nft: NftSocket, *, label: str | None = None, sources: Collection[Address] = (), claims: Claims | None = None
+) -> Ended:
     """Take back every lease of a label (a device's: its delegates' too) and of the sources, then end their live flows.
 
     At the sources it also ends sessions that outlived their lease (`on_expiry = "keep"`): the kernel remembers that a
@@ -151,23 +176,48 @@ def revoke(nft: NftSocket, *, label: str | None = None, sources: Collection[Addr
         if (label is not None and is_of(lease.label, label)) or lease.source in sources
     )
     close_leases(nft, ended)
+    if claims is not None:
+        for lease in ended:
+            claims.forget(_tuple(lease))
     flows = end_flows({Target(lease.source, lease.destination, lease.protocol, lease.port) for lease in ended})
     flows += sum(end_admitted_flows(source) for source in sources)
     return Ended(ended, flows)
 
 
-def give_back(nft: NftSocket, grants: Sequence[Grant]) -> tuple[int, ...]:
-    """End the leases that such grants opened, as if their time had come; how many tuples of each grant were open.
+def give_back(nft: NftSocket, grants: Sequence[Grant], claims: Claims) -> tuple[int, ...]:
+    """End what such grants opened, as if their time had come; how many tuples of each grant their label had.
 
-    A lease under another label stays: somebody else at the same address has asked for it since. Raises NotReachable.
+    What others have asked for stays open until their own end, under the name of the one who has it longest.
+    Raises NotReachable.
     """
-    own: list[list[_Tuple]] = []
+    now_ms = _monotonic_ms()
+    to_end: list[_Tuple] = []
+    to_shorten: dict[_Tuple, Element] = {}
+    counts: list[int] = []
     for grant in grants:
-        found = ((each, nft.get(each.set_name, each.key)) for each in _tuples(grant))
-        own.append([each for each, known in found if known is not None and known.comment == grant.label])
-    if any(own):
-        nft.commit(_removing(each for tuples in own for each in tuples))
-    return tuple(map(len, own))
+        had = 0
+        for each in _tuples(grant):
+            known = nft.get(each.set_name, each.key)
+            if known is None:
+                claims.forget(each)
+                continue
+            if known.comment != grant.label and not claims.is_claimed_by(each, grant.label, now_ms):
+                continue
+            had += 1
+            claims.withdraw(each, grant.label)
+            others = claims.latest(each, now_ms)
+            if known.comment != grant.label and (others is None or others.label != known.comment):
+                # Somebody of whom only the kernel knows.
+                others = Claim(known.comment, now_ms + known.left_ms)
+            if others is None:
+                to_end.append(each)
+            else:
+                left_ms = min(known.left_ms, max(1, math.floor(others.end_ms - now_ms)))
+                to_shorten[each] = Element(each.key, left_ms, others.label, known.service)
+        counts.append(had)
+    if to_end or to_shorten:
+        nft.commit([*_removing(to_end), *_replacing(to_shorten)])
+    return tuple(counts)
 
 
 def put_back(nft: NftSocket, leases: Iterable[Lease]) -> None:

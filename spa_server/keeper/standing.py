@@ -133,7 +133,7 @@ class Standing:
         """End the leases of a label and of addresses, flows included."""
         if self.is_removed:
             return Ended((), 0)
-        return revoke(self.firewall.nft, label=label, sources=sources)
+        return revoke(self.firewall.nft, label=label, sources=sources, claims=self.firewall.claims)
 
     def confirm(self) -> bool:
         """End a trial: what stands stays. Whether there was one."""
