@@ -51,8 +51,7 @@ def close_opened(
     unlock(perimeter.signer)
     closer = _Closer(perimeter, opened.openings, memory)
     pace = Pace.closing(timeout_s) if perimeter.answers else Pace.unanswered()
-    if not perimeter.signer.every_time:
-        pace = pace.signed_once()
+    pace = pace.signed_by(perimeter.signer)
     try:
         replies = ask(targets, closer, pace, clock)
     except OSError as error:

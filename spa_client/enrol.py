@@ -78,8 +78,7 @@ def join(
     enroller = _Enroller(invite, begun.signer, begun.exchange_secret, begun.slots, perimeter.label)
     targets = resolve(invite.hosts, invite.knock_ports[0])
     pace = Pace.within(timeout_s, len(targets))
-    if not begun.signer.every_time:
-        pace = pace.signed_once()
+    pace = pace.signed_by(begun.signer)
     try:
         replies = ask(targets, enroller, pace, clock)
     except OSError as error:

@@ -26,6 +26,7 @@ from spa_protocol.answer import Answer, open_answer
 from spa_protocol.body import Address
 from spa_protocol.keys import ChannelKeys
 from spa_protocol.seal import HEAD_SIZE, answer_tag
+from spa_protocol.signature import Signer
 from spa_protocol.tag import TAG_SIZE, TagKind
 
 COPY_AFTER_S = 0.1
@@ -117,8 +118,10 @@ class Pace:
         """Three questions in that time, and none about the clock."""
         return cls((0.0, 0.25 * total_s, 0.6 * total_s), None, total_s)
 
-    def signed_once(self) -> Pace:
-        """The same with one signature, where another would need another touch: later questions become copies."""
+    def signed_by(self, signer: Signer) -> Pace:
+        """The same; with one signature, where another would need another touch: later questions become copies."""
+        if signer.every_time:
+            return self
         first, *later = self.questions_s
         copies_after_s = (*self.copies_after_s, *(at_s - first for at_s in later))
         return replace(self, questions_s=(first,), clock_s=None, copies_after_s=copies_after_s)

@@ -148,8 +148,7 @@ def knock_perimeter(
     if perimeter.certificate is not None:
         # There are no clock tags for delegates.
         pace = replace(pace, clock_s=None)
-    if not perimeter.signer.every_time:
-        pace = pace.signed_once()
+    pace = pace.signed_by(perimeter.signer)
     try:
         replies = ask(targets, knocker, pace, clock)
     except OSError as error:

@@ -94,7 +94,7 @@ def add(
     with plain_errors():
         identity = own_identity(load(config_path))
         with registry_to_edit(config_path, edit) as (config, registry):
-            place = Place((config.knock_port,), addresses or config.addresses)
+            place = Place(config.knock_ports, addresses or config.addresses)
             provision = Provision(label, key, None if gate_secret else secret, identity.public, place)
             text = _provision_text(provision)
             registry.add_device(label, user, roles, key.to_bytes(), secret, now_s())

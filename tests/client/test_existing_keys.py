@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,11 +45,32 @@ def security_key(tmp_path_factory: pytest.TempPathFactory) -> SoftSecurityKey:
     return SoftSecurityKey(tmp_path_factory.mktemp("security-key"))
 
 
+def play_pipe(monkeypatch: pytest.MonkeyPatch, place: Path) -> list[str]:
+    """Put a socket in the place of Windows' pipe: opened by name, written to, read from. The names that were opened."""
+    opened: list[str] = []
+
+    def open_pipe(name: str, mode: str, buffering: int) -> io.RawIOBase:
+        opened.append(name)
+        channel = socket.socket(socket.AF_UNIX)
+        channel.connect(str(place))
+        return channel.makefile("rwb", buffering=0)
+
+    monkeypatch.setattr(agent_channel, "open", open_pipe, raising=False)
+    return opened
+
+
+def lead_to(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Have the client find an agent at that socket, on whatever system it believes to be."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
+    if vars(agent_channel)["sys"].platform == "win32":
+        play_pipe(monkeypatch, place)
+
+
 @pytest.fixture
 def keys(security_key: SoftSecurityKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyAgent]:
     """A running agent, which the client finds."""
     with KeyAgent(security_key) as running:
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(running.socket))
+        lead_to(monkeypatch, running.socket)
         yield running
 
 
@@ -122,6 +144,7 @@ class TestAKeyFile:
             knock_perimeter(perimeter, Request(), store.memory("office"))
         assert typed == [f"Passphrase of {path}: "]
 
+    @pytest.mark.file_modes
     def test_a_script_names_a_file_that_holds_it(
         self, server: Gatekeeper, store: Store, tmp_path: Path, no_terminal: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -156,6 +179,7 @@ class TestAKeyFile:
         with pytest.raises(BadConfiguration, match="damaged"):
             joined(server, store, KeyChoice(file=path))
 
+    @pytest.mark.file_modes
     def test_one_that_others_can_read_is_refused(self, store: Store, tmp_path: Path) -> None:
         path = new_key(tmp_path)
         path.chmod(0o640)
@@ -252,17 +276,18 @@ class TestAnAgent:
             knocked(store)
         knocked(store)
 
-    def test_one_that_is_gone_or_never_was_is_told(
-        self, server: Gatekeeper, store: Store, tmp_path: Path, keys: KeyAgent, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_one_that_is_gone_is_told(self, server: Gatekeeper, store: Store, tmp_path: Path, keys: KeyAgent) -> None:
         keys.add(new_key(tmp_path))
         joined(server, store, KeyChoice(agent=""))
         keys.stop()
         with pytest.raises(BadSurroundings, match=f"the key agent at {keys.socket} is gone"):
             knocked(store)
-        monkeypatch.delenv("SSH_AUTH_SOCK")
+
+    def test_where_none_is_known_that_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(agent_channel, "sys", SimpleNamespace(platform="linux"))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
         with pytest.raises(BadSurroundings, match="SSH_AUTH_SOCK is not set"):
-            knocked(store)
+            agent.identities()
 
     def test_one_whose_user_must_agree_and_does_not_refuses(
         self, server: Gatekeeper, store: Store, tmp_path: Path, keys: KeyAgent
@@ -280,7 +305,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[byte
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(place))
     listening.listen()
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
+    lead_to(monkeypatch, place)
     kept: list[socket.socket] = [listening]
 
     def serve(answer: bytes | None) -> None:
@@ -328,19 +353,10 @@ def test_an_agent_that_says_nothing_is_given_up(
 
 
 def test_windows_agent_is_reached_by_its_pipe(keys: KeyAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Played with a socket in the pipe's place: opened by name, written to, read from."""
     keys.add(new_key(tmp_path))
-    opened: list[str] = []
-
-    def open_pipe(name: str, mode: str, buffering: int) -> io.RawIOBase:
-        opened.append(name)
-        channel = socket.socket(socket.AF_UNIX)
-        channel.connect(str(keys.socket))
-        return channel.makefile("rwb", buffering=0)
-
-    monkeypatch.setattr("sys.platform", "win32")
+    opened = play_pipe(monkeypatch, keys.socket)
+    monkeypatch.setattr(agent_channel, "sys", SimpleNamespace(platform="win32"))
     monkeypatch.delenv("SSH_AUTH_SOCK")
-    monkeypatch.setattr(agent_channel, "open", open_pipe, raising=False)
     (held,) = agent.identities()
     assert held.comment == "id_ed25519"
     assert opened == [r"\\.\pipe\openssh-ssh-agent"]
@@ -367,7 +383,7 @@ class TestASecurityKey:
     ) -> None:
         before = security_key.touches
         server.requests.clear()
-        server.behaviour.drop_first = 2
+        server.behaviour.drop_first = 1
         server._lost.update({4: 0, 6: 0})
         opened = knock_perimeter(touched, Request(), store.memory("office"))
         assert len(opened.addresses) == 2
@@ -422,7 +438,7 @@ class TestASecurityKey:
             return sign(self, message)
 
         monkeypatch.setattr(agent.AgentSigner, "sign", slowly)
-        monkeypatch.setattr(Pace, "within", lambda total_s: Pace((0.0,), None, 0.5, 0.5, 0.5))
+        monkeypatch.setattr(Pace, "within", lambda *_: Pace((0.0,), None, 0.5, 0.5, 0.5))
         server.behaviour.delay_s = {4: 0.2, 6: 0.2}
         assert len(knock_perimeter(touched, Request(), store.memory("office")).addresses) == 2
 
@@ -617,6 +633,54 @@ class TestAProvision:
         path = new_key(tmp_path)
         assert run(["join", self.provision(server, path, None), "--key", str(path)]) == 2
         assert "holds no gate secret" in capsys.readouterr().err
+
+
+class TestTheDoctor:
+    """`spa-client doctor` looks at a key that is elsewhere, and asks nobody for anything."""
+
+    def found(self, capsys: Captured) -> dict[str, dict[str, str]]:
+        capsys.readouterr()
+        run(["doctor", "office", "--json", "--timeout", "1"])
+        return {each["id"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+
+    def test_an_agent_that_is_gone_or_holds_another_key_is_found_before_any_knock(
+        self, server: Gatekeeper, store: Store, tmp_path: Path, keys: KeyAgent, capsys: Captured
+    ) -> None:
+        path = new_key(tmp_path)
+        keys.add(path)
+        joined(server, store, KeyChoice(agent=""))
+        assert fingerprint(path) in self.found(capsys)["key"]["evidence"]
+        server.requests.clear()
+        keys.forget(path)
+        assert self.found(capsys)["key-missing"]["remedy"].startswith("ssh-add the key's file")
+        keys.stop()
+        assert "is gone" in self.found(capsys)["key-unusable"]["what"]
+        assert server.requests == []
+
+    def test_a_file_that_is_gone_or_holds_another_key_too(
+        self, server: Gatekeeper, store: Store, tmp_path: Path, no_terminal: None, capsys: Captured
+    ) -> None:
+        path = new_key(tmp_path)
+        joined(server, store, KeyChoice(file=path))
+        path.unlink()
+        assert self.found(capsys)["key-unusable"]["what"] == f"there is no key file {path}"
+        new_key(tmp_path, "other", passphrase=PASSPHRASE).rename(path)
+        assert "bring the key back" in self.found(capsys)["key-missing"]["remedy"]
+
+    def test_a_security_key_is_touched_for_one_round_of_knocks_only(
+        self,
+        server: Gatekeeper,
+        store: Store,
+        tmp_path: Path,
+        keys: KeyAgent,
+        security_key: SoftSecurityKey,
+        capsys: Captured,
+    ) -> None:
+        keys.add(new_security_key(tmp_path, security_key))
+        joined(server, store, KeyChoice(agent=""))
+        before = security_key.touches
+        assert {"key", "ipv4", "ipv6"} <= self.found(capsys).keys()
+        assert security_key.touches - before == 2
 
 
 class TestTheCommands:
