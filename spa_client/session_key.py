@@ -17,7 +17,8 @@ from spa_client.errors import BadUsage, NoAnswer, Refused
 from spa_client.exchange import wall_ms
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
-from spa_protocol.delegation import DELEGATE_SLOTS, MAX_DELEGATED
+from spa_protocol.delegation import MAX_DELEGATED
+from spa_protocol.limits import DELEGATE_SLOTS
 from spa_protocol.refusal import Refusal
 from spa_protocol.signature import SeedSigner
 

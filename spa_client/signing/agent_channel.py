@@ -31,9 +31,8 @@ def ask_agent(request: bytes, timeout_s: float) -> bytes:
     place = os.environ.get(SOCKET_VARIABLE) or (_PIPE if sys.platform == "win32" else "")
     if not place:
         raise BadSurroundings(f"no key agent is known here ({SOCKET_VARIABLE} is not set): {_START_ONE}")
-    asked = _by_pipe if sys.platform == "win32" else _by_socket
     try:
-        return asked(place, ssh_string(request), timeout_s)
+        return _talk(place, ssh_string(request), timeout_s)
     except TimeoutError:
         raise AgentSilent(f"the key agent at {place} gave no answer within {timeout_s:g} s") from None
     except (OSError, EOFError) as error:
@@ -41,7 +40,9 @@ def ask_agent(request: bytes, timeout_s: float) -> bytes:
         raise BadSurroundings(f"the key agent at {place} is gone ({reason}): {_START_ONE}") from None
 
 
-def _by_socket(place: str, request: bytes, timeout_s: float) -> bytes:
+def _talk(place: str, request: bytes, timeout_s: float) -> bytes:
+    if sys.platform == "win32":
+        return _by_pipe(place, request, timeout_s)
     end_s = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(timeout_s)
