@@ -448,6 +448,10 @@ class _Terminal(io.StringIO):
         return True
 
 
+def _no_network(*_: object) -> None:
+    raise OSError("no route")
+
+
 class TestOnesOwnKey:
     """A key made for the perimeter, locked or elsewhere."""
 
@@ -502,12 +506,12 @@ class TestOnesOwnKey:
         tmp_path: Path,
         typed: list[str],
         ring: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         invite, file = server.invite().text(), new_key(tmp_path)
-        server.behaviour.drop_first = 1000
-        with pytest.raises(NoAnswer):
-            join(invite, store=store, name="office", place=choice.place(), timeout_s=0.2)
-        server.behaviour.drop_first = 0
+        with monkeypatch.context() as unplugged, pytest.raises(BadSurroundings):
+            unplugged.setattr("spa_client.enrol.ask", _no_network)
+            join(invite, store=store, name="office", place=choice.place())
         works(server, store, join(invite, store=store, name="office", place=KeyChoice(file=file).place()))
         assert files_of(store) == {"perimeter.toml", "gate.secret"}
 
