@@ -509,9 +509,10 @@ class TestOnesOwnKey:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         invite, file = server.invite().text(), new_key(tmp_path)
-        with monkeypatch.context() as unplugged, pytest.raises(BadSurroundings):
+        with monkeypatch.context() as unplugged:
             unplugged.setattr("spa_client.enrol.ask", _no_network)
-            join(invite, store=store, name="office", place=choice.place())
+            with pytest.raises(BadSurroundings):
+                join(invite, store=store, name="office", place=choice.place())
         works(server, store, join(invite, store=store, name="office", place=KeyChoice(file=file).place()))
         assert files_of(store) == {"perimeter.toml", "gate.secret"}
 
