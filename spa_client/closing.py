@@ -17,6 +17,7 @@ from spa_client.knocking import Opened, Opening, channel_of
 from spa_client.memory import Memory
 from spa_client.perimeter import Perimeter
 from spa_client.refused import refused
+from spa_client.signing.signers import unlock
 from spa_protocol.answer import Answer
 from spa_protocol.body import Address
 from spa_protocol.keys import ChannelKeys
@@ -47,8 +48,10 @@ def close_opened(
     )
     if not targets:
         return ()
+    unlock(perimeter.signer)
     closer = _Closer(perimeter, opened.openings, memory)
     pace = Pace.closing(timeout_s) if perimeter.answers else Pace.unanswered()
+    pace = pace.signed_by(perimeter.signer)
     try:
         replies = ask(targets, closer, pace, clock)
     except OSError as error:

@@ -23,6 +23,7 @@ from spa_client.holding import Change, Holding
 from spa_client.knocking import Opened, Request
 from spa_client.local_peer import is_foreign
 from spa_client.perimeter import Perimeter
+from spa_client.session_key import Session
 from spa_client.storage import Store
 from spa_client.waiting import connect
 
@@ -44,7 +45,8 @@ class Door:
     """Listens, and lets connections through, until `end` is called.
 
     `port`: the service's. `idle_s`: how long the lease is kept when no connection lives. `everybody`: let other users
-    of this computer in too, where the system tells who is there. `report` gets what happens.
+    of this computer in too, where the system tells who is there. `report` gets what happens. `session`: as whom to
+    knock.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Door:
         idle_s: float,
         everybody: bool = False,
         report: Callable[[Change | Turned], None],
+        session: Session | None = None,
     ) -> None:
         self._store = store
         self._perimeter = perimeter
@@ -65,6 +68,8 @@ class Door:
         self._idle_s = idle_s
         self._everybody = everybody
         self._report = report
+        # One for all leases: a key that has to be touched is not touched for each of them.
+        self._session = session or Session(store, perimeter, request.services)
         self._holding: Holding | None = None
         self._changing = asyncio.Lock()
         self._live: set[asyncio.Task[None]] = set()
@@ -144,7 +149,8 @@ class Door:
             return await asyncio.to_thread(self._holding.assure)
 
     def _begin(self) -> Holding:
-        return Holding(self._store, self._perimeter, self._request, report=self._report).__enter__()
+        held = Holding(self._store, self._perimeter, self._request, report=self._report, session=self._session)
+        return held.__enter__()
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._live.discard(task)

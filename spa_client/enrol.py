@@ -21,6 +21,8 @@ from spa_client.joining import Joining
 from spa_client.knocking import DEFAULT_TIMEOUT_S
 from spa_client.perimeter import NAME_RULE, KnownService, Perimeter, is_perimeter_name
 from spa_client.refused import refused
+from spa_client.signing.place import OWN_FILE, KeyPlace
+from spa_client.signing.signers import unlock
 from spa_client.slots import SlotBook
 from spa_client.storage import Store
 from spa_protocol.answer import Answer
@@ -33,12 +35,11 @@ from spa_protocol.keys import (
     agreed_gate_secret,
     derive,
     exchange_public,
-    public_key,
 )
 from spa_protocol.names import is_label
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE
-from spa_protocol.signature import SeedSigner, Signer
+from spa_protocol.signature import Signer
 from spa_protocol.tag import CLOCK_SLOTS, TagKind
 from spa_protocol.text import BadText
 
@@ -47,6 +48,7 @@ def join(
     invite_text: str,
     *,
     store: Store,
+    place: KeyPlace = OWN_FILE,
     name: str | None = None,
     replace_old: bool = False,
     answers: bool = True,
@@ -55,25 +57,28 @@ def join(
 ) -> Perimeter:
     """Enrol this device, and store the perimeter.
 
-    `replace_old`: take the name of a perimeter joined before, once the server has granted. `answers`: False where the
-    server is known not to answer; the perimeter is then stored without its word. Safe to call again with the same
-    invite after any failure. Raises BadUsage, Refused, NoAnswer, NotPermitted, BadSurroundings and OSError.
+    `place`: where the device's key is, or of which kind one is to be made. `replace_old`: take the name of a perimeter
+    joined before, once the server has granted. `answers`: False where the server is known not to answer; the perimeter
+    is then stored without its word. Safe to call again with the same invite after any failure. Raises BadUsage,
+    Refused, NoAnswer, NotPermitted, BadSurroundings, what is wrong with the key's place, and OSError.
     """
     try:
         invite = Invite.parse(invite_text)
     except BadText as error:
         raise BadUsage(f"the invite cannot be used: {error}") from None
-    name = _free_name(store, invite, name, replace_old)
-    begun = joining.begin(store, invite)
+    name = free_name(store, invite.hosts[0], name, replace_old)
+    begun = joining.begin(store, invite, place)
     now_ms = clock()
     if now_ms > invite.expires_s * 1000 and not begun.resumed:
         begun.abandon()
         raise Refused(_expired(invite, now_ms), Refusal.INVITE_EXPIRED)
     # The gate secret needs no word of the server's, so a bad invite is found out before anything is sent.
     perimeter = _perimeter(name, invite, begun, answers)
-    enroller = _Enroller(invite, SeedSigner(begun.seed), begun.exchange_secret, begun.slots, perimeter.label)
+    unlock(begun.signer)
+    enroller = _Enroller(invite, begun.signer, begun.exchange_secret, begun.slots, perimeter.label)
     targets = resolve(invite.hosts, invite.knock_ports[0])
     pace = Pace.within(timeout_s, len(targets))
+    pace = pace.signed_by(begun.signer)
     try:
         replies = ask(targets, enroller, pace, clock)
     except OSError as error:
@@ -88,8 +93,9 @@ def join(
     return perimeter
 
 
-def _free_name(store: Store, invite: Invite, name: str | None, replace_old: bool) -> str:
-    name = default_name(invite.hosts[0]) if name is None else name
+def free_name(store: Store, host: str, name: str | None, replace_old: bool) -> str:
+    """The name that a perimeter at that host gets; raises BadUsage where it cannot be, or is taken."""
+    name = default_name(host) if name is None else name
     if not is_perimeter_name(name):
         raise BadUsage(f"{name!r} cannot name a perimeter: {NAME_RULE}")
     if name in store.names() and not replace_old:
@@ -127,7 +133,7 @@ def _perimeter(name: str, invite: Invite, begun: Joining, answers: bool) -> Peri
         invite_secret=invite.secret,
         invite_exchange=invite.exchange,
         device_exchange=exchange_public(begun.exchange_secret),
-        device_key=public_key(begun.seed),
+        device_key=begun.signer.key.public,
     )
     if gate_secret is None:
         begun.abandon()
@@ -138,9 +144,10 @@ def _perimeter(name: str, invite: Invite, begun: Joining, answers: bool) -> Peri
         knock_ports=invite.knock_ports,
         server_identity=invite.server_identity,
         label=own_label(),
-        signer=SeedSigner(begun.seed),
+        signer=begun.signer,
         gate_secret=gate_secret,
         answers=answers,
+        place=begun.place,
     )
 
 

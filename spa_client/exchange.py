@@ -14,8 +14,8 @@ import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from spa_protocol.answer import Answer, open_answer
 from spa_protocol.body import Address
 from spa_protocol.keys import ChannelKeys
 from spa_protocol.seal import HEAD_SIZE, answer_tag
+from spa_protocol.signature import Signer
 from spa_protocol.tag import TAG_SIZE, TagKind
 
 COPY_AFTER_S = 0.1
@@ -87,7 +88,7 @@ class Pace:
 
     `questions_s`: the questions. `clock_s`: the one under a clock tag, which finds a wrong clock; None for none.
     `total_s`: when to give up. `grace_s` and `refused_grace_s`: how long another family is still waited for after one
-    has a grant or a refusal. `copy_after_s`: how long after each its copy.
+    has a grant or a refusal. `copies_after_s`: how long after each its copies.
     """
 
     questions_s: tuple[float, ...]
@@ -95,7 +96,7 @@ class Pace:
     total_s: float
     grace_s: float = 0.1
     refused_grace_s: float = 0.5
-    copy_after_s: float = COPY_AFTER_S
+    copies_after_s: tuple[float, ...] = (COPY_AFTER_S,)
 
     @classmethod
     def within(cls, total_s: float, addresses: int = 1, round_trip_s: float = 0.0) -> Pace:
@@ -117,10 +118,18 @@ class Pace:
         """Three questions in that time, and none about the clock."""
         return cls((0.0, 0.25 * total_s, 0.6 * total_s), None, total_s)
 
+    def signed_by(self, signer: Signer) -> Pace:
+        """The same; with one signature, where another would need another touch: later questions become copies."""
+        if signer.every_time:
+            return self
+        first, *later = self.questions_s
+        copies_after_s = (*self.copies_after_s, *(at_s - first for at_s in later))
+        return replace(self, questions_s=(first,), clock_s=None, copies_after_s=copies_after_s)
+
     @classmethod
     def unanswered(cls) -> Pace:
         """One question with its copy, and no waiting: for a server that does not answer."""
-        return cls((0.0,), None, 0.0, copy_after_s=0.0)
+        return cls((0.0,), None, 0.0, copies_after_s=(0.0,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +237,13 @@ def _open_path(target: Target, pace: Pace, stack: contextlib.ExitStack) -> _Path
 def _run(
     paths: list[_Path], selector: selectors.BaseSelector, asker: Asker, pace: Pace, clock: Callable[[], int]
 ) -> None:
-    start_s = time.monotonic()
+    watch = _Watch()
     while True:
-        now_s = time.monotonic() - start_s
+        now_s = watch.now_s()
         end_s = _end_s(paths, pace)
         for path in paths:
             if path.answered_s is None:
-                _send_due(path, now_s, asker, pace, clock)
+                _send_due(path, now_s, asker, pace, clock, watch)
                 _send_copies(path, now_s)
         waiting = [path for path in paths if path.answered_s is None]
         if not waiting or now_s >= end_s:
@@ -242,7 +251,7 @@ def _run(
         wake_s = min([end_s, *(at_s for path in waiting for at_s in path.wakes_s())])
         for key, _ in selector.select(max(0.0, wake_s - now_s)):
             path = key.data
-            _receive(path, time.monotonic() - start_s, asker)
+            _receive(path, watch.now_s(), asker)
             if path.answered_s is not None:
                 # Later datagrams for it would wake this loop for nothing.
                 selector.unregister(path.socket)
@@ -258,12 +267,31 @@ def _end_s(paths: list[_Path], pace: Pace) -> float:
     return end_s
 
 
-def _send_due(path: _Path, now_s: float, asker: Asker, pace: Pace, clock: Callable[[], int]) -> None:
+class _Watch:
+    """Seconds since the start, without those that a signature took: somebody may have had to touch a key for it."""
+
+    def __init__(self) -> None:
+        self._start_s = time.monotonic()
+
+    def now_s(self) -> float:
+        return time.monotonic() - self._start_s
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        begun_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._start_s += time.monotonic() - begun_s
+
+
+def _send_due(path: _Path, now_s: float, asker: Asker, pace: Pace, clock: Callable[[], int], watch: _Watch) -> None:
     while path.due and path.due[0][0] <= now_s:
         _, kind = path.due.pop(0)
         now_ms = clock()
         try:
-            datagram = asker.question(path.local, kind, now_ms)
+            with watch.standing_still():
+                datagram = asker.question(path.local, kind, now_ms)
         except SpaError as error:
             # What was asked before may still be answered.
             path.due.clear()
@@ -277,7 +305,7 @@ def _send_due(path: _Path, now_s: float, asker: Asker, pace: Pace, clock: Callab
             tell("sent", "to {}", place)
             head = datagram[:HEAD_SIZE]
             path.asked[answer_tag(asker.keys, head)] = _Question(head, now_ms, time.monotonic())
-            path.copies.append((now_s + pace.copy_after_s, datagram))
+            path.copies = sorted([*path.copies, *((now_s + after_s, datagram) for after_s in pace.copies_after_s)])
         else:
             tell("not-sent", "to {}: {}", place, path.fault)
 

@@ -21,6 +21,7 @@ from spa_client.knocking import Opened, Opening, Request
 from spa_client.opening import Wait, close_once, informed, knock_once, knock_until_open
 from spa_client.perimeter import Perimeter
 from spa_client.roaming import Noticed, Watch
+from spa_client.session_key import Session
 from spa_client.storage import Store
 
 ASSUMED_LEASE_S = 30
@@ -70,7 +71,7 @@ Change = Held | Missed | GivenBack
 class Holding:
     """While its block runs the lease is held. `report` gets every change, on whichever thread it happens.
 
-    Entering raises what `knock_until_open` does.
+    Entering raises what `knock_until_open` does, and what the key's place raises.
     """
 
     def __init__(
@@ -81,8 +82,11 @@ class Holding:
         *,
         wait: Wait | None = None,
         report: Callable[[Change], None] | None = None,
+        session: Session | None = None,
     ) -> None:
-        self._store = store
+        """`session`: as whom to knock, where that outlives this lease or a touch is good for another time."""
+        self._session = session or Session(store, perimeter, request.services)
+        self._store = self._session.store
         self._perimeter = perimeter
         self._request = request
         self._wait = wait or Wait()
@@ -90,7 +94,7 @@ class Holding:
         self._knocking = threading.Lock()
         self._next_s = self._ends_s = 0.0
         self._failures = 0
-        self._holder = store.memory(perimeter.name).holders.enter(request.services)
+        self._holder = self._store.memory(perimeter.name).holders.enter(request.services)
         self._opened: Opened | None = None
         self._watch: Watch | None = None
         self._thread = threading.Thread(target=self._run, name="spa-holding", daemon=True)
@@ -98,11 +102,14 @@ class Holding:
     def __enter__(self) -> Holding:
         begun_s = elapsed_s()
         try:
-            opened = knock_until_open(self._store, self._perimeter, self._request, self._wait)
+            opened = self._session.first(
+                lambda store, perimeter: knock_until_open(store, perimeter, self._request, self._wait)
+            )
         except BaseException:
             # Nothing was opened by us, so nothing is given back.
             with self._holder.leave():
                 raise
+        self._perimeter = self._session.perimeter
         self._watch = Watch(opened.addresses)
         self._take(Cause.FIRST, opened, begun_s)
         self._thread.start()
@@ -148,6 +155,7 @@ class Holding:
     def _knock(self, cause: Cause) -> None:
         begun_s = elapsed_s()
         try:
+            self._perimeter = self._session.fresh(self._perimeter)
             opened = knock_once(self._store, self._perimeter, self._request)
         except SlotsUsedUp as used_up:
             self._miss(used_up, used_up.wait_s)

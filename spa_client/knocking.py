@@ -18,6 +18,7 @@ from spa_client.meant import service_hint
 from spa_client.memory import Memory
 from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
 from spa_client.refused import refused, skew_sentence
+from spa_client.signing.signers import unlock
 from spa_protocol.answer import Answer, AnsweredService
 from spa_protocol.body import Address
 from spa_protocol.keys import Channel, ChannelKeys, derive
@@ -131,6 +132,7 @@ def knock_perimeter(
     Raises BadUsage, Refused, NoAnswer (at once, where the perimeter is known not to answer) and BadSurroundings.
     """
     request.check(perimeter.services)
+    unlock(perimeter.signer)
     knocker = Knocker(perimeter, request, memory)
     targets = resolve(perimeter.hosts, perimeter.knock_port)
     fixed = knocker.fixed_source
@@ -146,6 +148,7 @@ def knock_perimeter(
     if perimeter.certificate is not None:
         # There are no clock tags for delegates.
         pace = replace(pace, clock_s=None)
+    pace = pace.signed_by(perimeter.signer)
     try:
         replies = ask(targets, knocker, pace, clock)
     except OSError as error:
@@ -317,8 +320,10 @@ def _silence(perimeter: Perimeter, request: Request, replies: tuple[Reply, ...])
         return f"this computer could not send to {tried} {port}: {', '.join(sorted(faults))}; look at its own firewall"
     if not perimeter.answers:
         return f"knocked at {tried}; {perimeter.name} does not answer knocks: use --wait to see a TCP port open"
+    # A question about the clock would need a touch of its own.
+    unasked = "" if perimeter.signer.every_time else "; or this computer's clock is wrong, which was not asked"
     return (
         f"no answer from {tried} {port} within {request.timeout_s:g} s: the server is down, UDP is blocked on the way,"
         f" or it does not know this device any more (here: spa-client doctor {perimeter.name}; on the server:"
-        f" spa-server why {perimeter.label})"
+        f" spa-server why {perimeter.label}){unasked}"
     )

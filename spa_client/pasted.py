@@ -24,6 +24,11 @@ _OTHERS = {
 }
 
 
+def may_be_joined(text: str) -> bool:
+    """Whether there is an invite or a delegation in it, whole or not."""
+    return _WANTED.search(text) is not None
+
+
 def pasted_invite(text: str) -> str:
     """The one line of an invite or a delegation; raises BadUsage, with a sentence for whoever pasted it, for others."""
     if not text.strip():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from spa_client.signing.place import OWN_FILE, KeyPlace
 from spa_protocol.answer import AnsweredService
 from spa_protocol.delegation import Certificate
 from spa_protocol.limits import MIN_SLOTS
@@ -53,7 +54,7 @@ class Perimeter:
     public key. `label`: what the server calls this device. `signer` and `gate_secret`: the device's secrets. `source`:
     SEEN, LOCAL or an address. `answers`: whether the server answers knocks. `slots`: how many knocks a minute it takes,
     as it last said. `services`: those it told of. `certificate`: by whose leave a delegate knocks, with the delegates'
-    gate secret; None for a device of its own.
+    gate secret; None for a device of its own. `place`: where the signer's key is kept.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Perimeter:
     slots: int = USUAL_SLOTS
     services: tuple[KnownService, ...] = ()
     certificate: Certificate | None = None
+    place: KeyPlace = OWN_FILE
 
     @property
     def knock_port(self) -> int:

@@ -5,23 +5,26 @@ It must not know where the file is, except to name it in an error.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from spa_client.errors import BadConfiguration
 from spa_client.perimeter import LOCAL, SEEN, USUAL_SLOTS, KnownService, Perimeter
+from spa_client.signing.place import OWN_FILE, KeyKind, KeyPlace
 from spa_protocol.delegation import Certificate
 from spa_protocol.limits import MAX_HOSTS, MAX_KNOCK_PORTS, MAX_SLOTS
 from spa_protocol.names import is_label, is_service_name
 from spa_protocol.place import is_host
 from spa_protocol.signature import Signer
-from spa_protocol.text import BadText, TextKind, decode_key
+from spa_protocol.text import BadText, TextKind, decode_key, decode_verifying_key, encode
 
 _HEAD = """\
 # Written by spa-client. Nothing here is secret: the secrets are in the files beside this one.
 # source: "seen" opens for the address the server sees; "local" signs this computer's own; or give an address.
 # slots: how many knocks the server takes from this device in a minute; its answers set it.
+# key: where the device's key is kept, where that is not device.key; public_key: which it is.
 """
 
 
@@ -37,6 +40,7 @@ def perimeter_text(perimeter: Perimeter) -> str:
         f"source = {json.dumps(perimeter.source)}",
         f"answers = {json.dumps(perimeter.answers)}",
         f"slots = {perimeter.slots}",
+        *_key_lines(perimeter.place),
     ]
     if perimeter.certificate is not None:
         lines.append(f"certificate = {json.dumps(perimeter.certificate.to_bytes().hex())}")
@@ -52,15 +56,26 @@ def perimeter_text(perimeter: Perimeter) -> str:
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def parse_perimeter(text: str, path: Path, name: str, signer: Signer, gate_secret: bytes) -> Perimeter:
-    """The perimeter in a file's text; raises BadConfiguration that names the key at fault."""
-    import tomllib
+def _key_lines(place: KeyPlace) -> list[str]:
+    import json
 
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadConfiguration(f"{path}: {error}") from None
-    reader = _Reader(path, table)
+    if place.kind is KeyKind.OWN:
+        return []
+    lines = [f"key = {json.dumps(place.kind.value)}"]
+    if place.public is not None:
+        lines.append(f"public_key = {json.dumps(encode(TextKind.DEVICE, place.public.to_bytes()))}")
+    # A path may hold any printable character.
+    return [*lines, f"key_file = {json.dumps(place.path, ensure_ascii=False)}"] if place.path else lines
+
+
+def parse_perimeter(
+    text: str, path: Path, name: str, signer_at: Callable[[KeyPlace], Signer], gate_secret: bytes
+) -> Perimeter:
+    """The perimeter in a file's text; raises BadConfiguration that names the key at fault.
+
+    `signer_at`: who signs with the key at a place.
+    """
+    reader = _Reader.of(text, path)
     hosts = reader.value("hosts", list)
     if not 1 <= len(hosts) <= MAX_HOSTS or not all(isinstance(host, str) and is_host(host) for host in hosts):
         raise reader.wrong("hosts", f"a list of one to {MAX_HOSTS} host names or addresses")
@@ -71,20 +86,44 @@ def parse_perimeter(text: str, path: Path, name: str, signer: Signer, gate_secre
     label = reader.value("label", str)
     if not is_label(label):
         raise reader.wrong("label", "letters, digits, '.', '_' and '-'")
+    place = _place(reader)
     return Perimeter(
         name=name,
         hosts=tuple(hosts),
         knock_ports=_knock_ports(reader),
         server_identity=identity,
         label=label,
-        signer=signer,
+        signer=signer_at(place),
         gate_secret=gate_secret,
         source=_source(reader),
         answers=reader.value("answers", bool, True),
         slots=_slots(reader),
         services=_services(reader),
         certificate=_certificate(reader),
+        place=place,
     )
+
+
+def parse_place(text: str, path: Path) -> KeyPlace:
+    """Where the device's key is kept, out of a file's text; raises BadConfiguration."""
+    return _place(_Reader.of(text, path))
+
+
+def _place(reader: _Reader) -> KeyPlace:
+    try:
+        kind = KeyKind(reader.value("key", str, KeyKind.OWN.value))
+    except ValueError:
+        raise reader.wrong("key", f"one of {', '.join(kind.value for kind in KeyKind)}") from None
+    if kind is KeyKind.OWN:
+        return OWN_FILE
+    try:
+        public = decode_verifying_key(reader.value("public_key", str))
+    except BadText as error:
+        raise reader.wrong("public_key", f"this device's public key ({error})") from None
+    path = reader.value("key_file", str, "")
+    if (kind is KeyKind.FILE) != bool(path):
+        raise reader.wrong("key_file", 'the key\'s file, where key is "file", and only there')
+    return KeyPlace(kind, public, path)
 
 
 def _certificate(reader: _Reader) -> Certificate | None:
@@ -140,6 +179,16 @@ class _Reader:
     def __init__(self, path: Path, table: dict[str, Any]) -> None:
         self.path = path
         self._table = table
+
+    @classmethod
+    def of(cls, text: str, path: Path) -> _Reader:
+        """A file's table; raises BadConfiguration."""
+        import tomllib
+
+        try:
+            return cls(path, tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise BadConfiguration(f"{path}: {error}") from None
 
     def value(self, key: str, kind: type, default: object = None) -> Any:
         """The value of a key; raises BadConfiguration when it is missing without a default, or of another type."""

@@ -1,7 +1,7 @@
 """Where the joined perimeters are kept: the one place that knows the layout of the client's files.
 
     FOLDER/NAME/perimeter.toml      where the server is and what it told; nothing secret
-    FOLDER/NAME/device.key          the device's signing seed, as text (mode 0600)
+    FOLDER/NAME/device.key          the device's signing seed, as text (mode 0600); none where the key is elsewhere
     FOLDER/NAME/gate.secret         the gate secret, as text (mode 0600)
     FOLDER/.default                 the name of the perimeter that is meant where none is named
     FOLDER/.joining-INVITE/         the same for a join whose answer has not come yet (see `joining`)
@@ -21,10 +21,12 @@ from spa_client.default_choice import DefaultChoice
 from spa_client.errors import BadConfiguration, BadUsage, SpaError
 from spa_client.memory import Memory
 from spa_client.perimeter import NAME_RULE, USUAL_SLOTS, Perimeter, is_perimeter_name
-from spa_client.perimeter_file import parse_perimeter, perimeter_text
+from spa_client.perimeter_file import parse_perimeter, parse_place, perimeter_text
 from spa_client.secret_file import make_folder, read_file, read_secret, sync_folder, write_file
+from spa_client.signing.place import OWN_FILE, KeyKind, KeyPlace
+from spa_client.signing.signers import signer_at
 from spa_protocol.names import is_service_name
-from spa_protocol.signature import SeedSigner
+from spa_protocol.signature import Signer
 from spa_protocol.text import BadText, TextKind, decode_key, encode
 
 FOLDER_VARIABLE = "SPA_CLIENT_FOLDER"
@@ -67,9 +69,12 @@ class Store:
         name = self.default_name() if name is None else name
         folder = self.path(name)
         text = read_file(folder / PERIMETER_FILE)
-        seed = _read_key(TextKind.SECRET_KEY, folder / KEY_FILE)
-        gate_secret = _read_key(TextKind.GATE_SECRET, folder / SECRET_FILE)
-        return parse_perimeter(text, folder / PERIMETER_FILE, name, SeedSigner(seed), gate_secret)
+        gate_secret = _read_secret(folder / SECRET_FILE)
+
+        def signer(place: KeyPlace) -> Signer:
+            return signer_at(place, folder / KEY_FILE)
+
+        return parse_perimeter(text, folder / PERIMETER_FILE, name, signer, gate_secret)
 
     def path(self, name: str) -> Path:
         """The folder of a joined perimeter; raises BadConfiguration when there is none."""
@@ -93,7 +98,7 @@ class Store:
             replaced = self.folder / f".replaced-{os.urandom(8).hex()}"
             target.rename(replaced)
             folder.rename(target)
-            _remove_tree(replaced)
+            _forget(replaced)
         else:
             folder.rename(target)
         self._forget_state(perimeter.name)
@@ -106,7 +111,7 @@ class Store:
         doomed = self.folder / f".removed-{os.urandom(8).hex()}"
         was_default = self._choice.read(self.names()) == name
         folder.rename(doomed)
-        _remove_tree(doomed)
+        _forget(doomed)
         self._forget_state(name)
         if was_default:
             self._choice.forget()
@@ -169,6 +174,10 @@ class Store:
         """What is remembered of knocks at a perimeter, which takes so many a minute."""
         return Memory.kept_in(self.state(name), slots)
 
+    def for_session(self) -> Store:
+        """The same perimeters for a key in memory: it leaves their files alone, and remembers its own slots."""
+        return _SessionStore(self.folder, self._state)
+
     def joining_folder(self, digest: str) -> Path:
         """The folder of a join that is under way; it is not made here."""
         make_folder(self.folder)
@@ -196,11 +205,34 @@ class Store:
             _remove_tree(self.state(name))
 
 
-def _read_key(kind: TextKind, path: Path) -> bytes:
+class _SessionStore(Store):
+    """What a session sees of the perimeters (see `session_key`)."""
+
+    def save(self, perimeter: Perimeter) -> None:
+        """What the server told a delegate is not the device's."""
+
+    def memory(self, name: str, slots: int = USUAL_SLOTS) -> Memory:
+        return Memory.kept_in(self._state / name / "session", slots)
+
+
+def _read_secret(path: Path) -> bytes:
     try:
-        return decode_key(kind, read_secret(path))
+        return decode_key(TextKind.GATE_SECRET, read_secret(path))
     except BadText as error:
         raise BadConfiguration(f"{path} is damaged ({error}): join again with a new invite") from None
+
+
+def _forget(folder: Path) -> None:
+    """Delete the folder of a perimeter, and its key where that was made for it and is kept elsewhere."""
+    try:
+        place = parse_place(read_file(folder / PERIMETER_FILE), folder / PERIMETER_FILE)
+    except (SpaError, OSError):
+        place = OWN_FILE
+    if place.kind is KeyKind.KEYRING:
+        from spa_client.signing.own_key import discard
+
+        discard(place)
+    _remove_tree(folder)
 
 
 def _remove_tree(folder: Path) -> None:

@@ -14,6 +14,8 @@ Nothing in this package opens a socket, reads a file, asks the time or draws a r
     text        section 8  keys and invites as text with a prefix and a checksum
     place       section 8  where a server is: its hosts and knock ports
     invite      section 8  what an invite holds
+    openssh     section 2  OpenSSH's forms of keys and signatures
+    provision   what a device is handed whose key the server knew before
     delegation_text  section 8  what the text of a delegation holds
     refusal     section 9  every reason for which a request is refused
 """

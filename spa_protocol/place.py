@@ -1,4 +1,4 @@
-"""Where a server is: its knock ports and hosts, as invites and delegations carry them (docs/protocol.md, 8.2)."""
+"""Where a server is: its knock ports and hosts, as invites and the like carry them (docs/protocol.md, 8.2)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ class Place:
     knock_ports: tuple[int, ...]
     hosts: tuple[str, ...]
 
-    def write(self, writer: FieldWriter) -> None:
-        """Its fields, up to the end of what is written; raises ValueError for what cannot be said."""
+    def check(self) -> None:
+        """Raise ValueError for what cannot be said."""
         wrong = self._wrong()
         if wrong:
             raise ValueError(wrong)
+
+    def write(self, writer: FieldWriter) -> None:
+        """Its fields, up to the end of what is written; raises ValueError for what cannot be said."""
+        self.check()
         writer.number(self.knock_ports[0], 2)
         writer.number(len(self.hosts), 1)
         for host in self.hosts:

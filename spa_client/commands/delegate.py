@@ -7,6 +7,7 @@ import click
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names, service_names
 from spa_client.commands.duration import Duration
+from spa_client.commands.options import passphrase_option
 from spa_client.delegating import delegate
 from spa_client.exchange import wall_ms
 from spa_client.storage import Store
@@ -25,6 +26,7 @@ from spa_client.storage import Store
 )
 @click.option("--for", "for_s", type=Duration(), required=True, help="For how long: 90s, 15m, 2h, 7d.")
 @click.option("--to", default="delegate", show_default=True, help="What to call it, in the server's logs.")
+@passphrase_option
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(name: str | None, services: tuple[str, ...], for_s: int, to: str, as_json: bool) -> None:
     """Make a key that may open some of this device's services for a while: for a CI job, or for a contractor.

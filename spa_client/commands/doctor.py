@@ -9,7 +9,7 @@ import click
 
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names
-from spa_client.commands.options import timeout_option
+from spa_client.commands.options import passphrase_option, timeout_option
 from spa_client.storage import Store
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ _CODES = f"{EXIT_CODES}  {WRONG}  doctor: something does not work, or not everyw
 @click.argument("name", required=False, shell_complete=perimeter_names)
 @click.option("--all", "show_all", is_flag=True, help="Also print what is as it should be.")
 @timeout_option
+@passphrase_option
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(name: str | None, show_all: bool, timeout_s: float, as_json: bool) -> int:
     """Look for what keeps this device out of a perimeter, the worst first, each with what mends it.
 
-    It looks at files, name, clock, both address families, address translation and the services' ports. For that it
+    It looks at files, key, name, clock, both address families, address translation and the services' ports. For that it
     knocks, twice or more, and connects: what may open is open afterwards. Without NAME every perimeter is looked at.
 
     \b

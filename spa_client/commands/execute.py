@@ -6,11 +6,13 @@ import click
 
 from spa_client.commands.before_dashes import NameBeforeDashes
 from spa_client.commands.completing import command_words, perimeter_names, service_names
-from spa_client.commands.options import source_option, timeout_option
+from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.touch_option import touch_option
 from spa_client.holding import Change, Holding, Missed
 from spa_client.knocking import Request
 from spa_client.opening import Wait
 from spa_client.running import run_command
+from spa_client.session_key import Session
 from spa_client.storage import Store
 
 _EXIT_CODES = """\b
@@ -48,6 +50,8 @@ Exit codes: the command's own; 128 + N when signal N ended it; and
 @click.option("--wait", is_flag=True, help="Wait for the TCP port also when the server has confirmed.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to watch where no answer comes.")
 @timeout_option
+@passphrase_option
+@touch_option
 def command(
     name: str | None,
     words: tuple[str, ...],
@@ -57,6 +61,7 @@ def command(
     wait: bool,
     port: int | None,
     timeout_s: float,
+    touch_every_s: int,
 ) -> int:
     """Knock, run COMMAND when the door is open, and end with its status. The lease is kept while it runs,
     and given back when it ends.
@@ -74,7 +79,8 @@ def command(
     perimeter = store.load(name)
     request = Request(services, lease_s or 0, source, timeout_s)
     wanted = Wait(port or 0, always=wait)
-    with Holding(store, perimeter, request, wait=wanted, report=_report) as held:
+    session = Session(store, perimeter, services, touch_every_s)
+    with Holding(store, perimeter, request, wait=wanted, report=_report, session=session) as held:
         for warning in held.opened.warnings:
             _warn(warning)
         return run_command(words)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from spa_client.commands import EXIT_CODES
-from spa_client.commands.options import timeout_option
+from spa_client.commands.key_options import key_options
+from spa_client.commands.options import passphrase_option, timeout_option
 from spa_client.commands.terminal import at_terminal
 from spa_client.delegating import is_delegation, take_up
 from spa_client.enrol import join
 from spa_client.errors import BadUsage
-from spa_client.pasted import pasted_invite
+from spa_client.pasted import may_be_joined, pasted_invite
+from spa_client.perimeter import Perimeter
+from spa_client.provisioned import is_provision, take_up_provision
+from spa_client.signing.choosing import KeyChoice
 from spa_client.storage import Store
 
 _LONGEST_INVITE = 4096
@@ -31,6 +36,8 @@ _LONGEST_INVITE = 4096
 @click.option("--name", help="What to call the perimeter here; else the first part of the server's name.")
 @click.option("--replace", "replace_old", is_flag=True, help="Take the place of a perimeter of that name.")
 @click.option("--no-answer", is_flag=True, help="The server never answers: store the perimeter without its word.")
+@key_options
+@passphrase_option
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print the perimeter as JSON.")
 def command(
@@ -39,14 +46,16 @@ def command(
     name: str | None,
     replace_old: bool,
     no_answer: bool,
+    choice: KeyChoice,
     timeout_s: float,
     as_json: bool,
 ) -> None:
     """Enrol this device with an INVITE, the text that `spa-server invite` printed; '-' reads it from standard input.
 
     Without INVITE it is asked for, where there is a terminal to ask at. It may be pasted as it came in a mail, with the
-    line breaks (quoted, or into '-'). The key is made here and never leaves this computer. After any failure the same
-    join may be run again.
+    line breaks (quoted, or into '-'). A key is made here and never leaves this computer, unless you choose one that you
+    have. After any failure the same join may be run again. In place of an invite it takes what `spa-client delegate` or
+    `spa-server device add` printed.
 
     \b
     Examples:
@@ -55,14 +64,35 @@ def command(
       spa-client join - < invite.txt
       spa-client join --qr screenshot.png --name office
       spa-client join spa-invite1... --name office --replace
+      spa-client join spa-invite1... --key ~/.ssh/id_ed25519
+      spa-client join spa-invite1... --agent
     """
-    text, store = pasted_invite(_given(words, picture)), Store.default()
-    if is_delegation(text):
+    if not words and choice.agent and may_be_joined(choice.agent):
+        # `--agent INVITE` was read as the agent's key of that name.
+        words, choice = (choice.agent,), replace(choice, agent="")
+    given, store, answers = _given(words, picture), Store.default(), not no_answer
+    if is_provision(given):
+        perimeter = take_up_provision(
+            given, store=store, choice=choice, name=name, replace_old=replace_old, answers=answers
+        )
+    elif is_delegation(text := pasted_invite(given)):
+        if choice != KeyChoice():
+            raise BadUsage("a delegation brings its own key: leave out --key, --agent, --passphrase and --keyring")
         perimeter = take_up(text, store=store, name=name, replace_old=replace_old)
     else:
         perimeter = join(
-            text, store=store, name=name, replace_old=replace_old, answers=not no_answer, timeout_s=timeout_s
+            text,
+            store=store,
+            place=choice.place(),
+            name=name,
+            replace_old=replace_old,
+            answers=answers,
+            timeout_s=timeout_s,
         )
+    _tell(perimeter, as_json)
+
+
+def _tell(perimeter: Perimeter, as_json: bool) -> None:
     if as_json:
         from spa_client.commands.show import as_json_text
 

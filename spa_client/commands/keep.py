@@ -7,10 +7,12 @@ import click
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.changes import Changes
 from spa_client.commands.completing import perimeter_names, service_names
-from spa_client.commands.options import source_option, timeout_option
+from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.touch_option import touch_option
 from spa_client.ending import Ending
 from spa_client.holding import Holding
 from spa_client.knocking import Request
+from spa_client.session_key import Session
 from spa_client.storage import Store
 
 
@@ -20,6 +22,8 @@ from spa_client.storage import Store
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
 @timeout_option
+@passphrase_option
+@touch_option
 @click.option("--json", "as_json", is_flag=True, help="Print each change as one line of JSON, renewals too.")
 @click.option("--quiet", "-q", is_flag=True, help="Print failures only.")
 def command(
@@ -28,6 +32,7 @@ def command(
     lease_s: int | None,
     source: str | None,
     timeout_s: float,
+    touch_every_s: int,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -48,6 +53,7 @@ def command(
     request = Request(services, lease_s or 0, source, timeout_s)
     perimeter = store.load(name)
     changes = Changes(perimeter.name, as_json, quiet)
-    with Ending() as ending, Holding(store, perimeter, request, report=changes.tell):
+    session = Session(store, perimeter, services, touch_every_s)
+    with Ending() as ending, Holding(store, perimeter, request, report=changes.tell, session=session):
         ending.wait()
     return 0

@@ -6,7 +6,7 @@ import click
 
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names, service_names
-from spa_client.commands.options import source_option, timeout_option
+from spa_client.commands.options import passphrase_option, source_option, timeout_option
 from spa_client.knocking import Opened, OpenService, Request
 from spa_client.opening import Wait, knock_once, knock_until_open
 from spa_client.steps import Step, tell
@@ -25,6 +25,7 @@ from spa_client.storage import Store
 @click.option("--wait", is_flag=True, help="Wait until the service's TCP port accepts a connection.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to wait for; implies --wait.")
 @timeout_option
+@passphrase_option
 @click.option("--json", "as_json", is_flag=True, help="Print what opened as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when it opened.")
 @click.option("--explain", is_flag=True, help="Tell each step with its time, on standard error or in the JSON.")

@@ -13,7 +13,8 @@ import click
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.changes import Changes
 from spa_client.commands.completing import perimeter_names, service_names
-from spa_client.commands.options import source_option, timeout_option
+from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.touch_option import touch_option
 from spa_client.destination import described
 from spa_client.door import Door, Turned
 from spa_client.ending import Ending
@@ -22,6 +23,7 @@ from spa_client.holding import Change
 from spa_client.knocking import Request
 from spa_client.local_ports import listen, listen_near, places
 from spa_client.perimeter import Perimeter
+from spa_client.session_key import Session
 from spa_client.storage import Store
 
 
@@ -45,6 +47,8 @@ from spa_client.storage import Store
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
 @timeout_option
+@passphrase_option
+@touch_option
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
 def command(
     name: str | None,
@@ -58,6 +62,7 @@ def command(
     lease_s: int | None,
     source: str | None,
     timeout_s: float,
+    touch_every_s: int,
     as_json: bool,
 ) -> int:
     """Listen at 127.0.0.1 and ::1, and forward each connection to SERVICE, which is opened when the first one comes.
@@ -85,7 +90,17 @@ def command(
         told.ready(url, listeners, f"{' '.join(services) or 'what is'} at tcp/{far_port}")
         if browser:
             webbrowser.open(url)
-        door = Door(store, perimeter, request, far_port, idle_s=idle_s, everybody=any_user, report=told.happened)
+        session = Session(store, perimeter, services, touch_every_s)
+        door = Door(
+            store,
+            perimeter,
+            request,
+            far_port,
+            idle_s=idle_s,
+            everybody=any_user,
+            report=told.happened,
+            session=session,
+        )
         with Ending() as ending:
             asyncio.run(_serve(door, listeners, ending))
     finally:

@@ -18,7 +18,8 @@ from spa_client.storage import Store
 def command(name: str, yes: bool, as_json: bool) -> None:
     """Forget a perimeter: its key and gate secret are deleted here, and only a new invite brings it back.
 
-    The server still knows the device; `spa-server device remove` there ends that.
+    A key that you had before, in a file or in ssh-agent, stays where it is. The server still knows the device;
+    `spa-server device remove` there ends that.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
+from spa_protocol.openssh import fingerprint, key_type
 
 
 @click.command("show", epilog=EXIT_CODES, short_help="Show a perimeter and this device's identity.")
@@ -28,12 +29,14 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(as_json_text(perimeter))
         return
+    key = perimeter.signer.key
     rows = [
         ("perimeter", perimeter.name),
         ("hosts", ", ".join(perimeter.hosts)),
         ("knock ports", ", ".join(f"udp/{port}" for port in perimeter.knock_ports)),
         ("this device", perimeter.label),
         ("its identity", perimeter.device_text),
+        ("its key", f"{key_type(key)} {fingerprint(key)}, in {perimeter.place}"),
         ("server identity", perimeter.server_text),
         *_delegation(perimeter),
         ("source", perimeter.source),
@@ -73,6 +76,12 @@ def as_json_text(perimeter: Perimeter) -> str:
             "knock_ports": list(perimeter.knock_ports),
             "label": perimeter.label,
             "device_identity": perimeter.device_text,
+            "key": {
+                "kept_in": perimeter.place.kind.value,
+                "file": perimeter.place.path or None,
+                "openssh": key_type(perimeter.signer.key),
+                "fingerprint": fingerprint(perimeter.signer.key),
+            },
             "server_identity": perimeter.server_text,
             "delegation": None
             if certificate is None

@@ -1,4 +1,4 @@
-"""The examination of one perimeter, in the order in which a knock meets things: files, name, way, answer, port."""
+"""The examination of one perimeter, in the order in which a knock meets things: files, key, name, way, answer, port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from spa_client.examine.answers import (
     when,
 )
 from spa_client.examine.files import read_perimeter
-from spa_client.examine.findings import Finding, Severity, worst_first
+from spa_client.examine.findings import Finding, Severity, worst, worst_first
+from spa_client.examine.keys import key_findings
 from spa_client.examine.knocks import Round, knock_all
 from spa_client.examine.paths import (
     family_findings,
@@ -36,6 +37,8 @@ def examine(store: Store, name: str, timeout_s: float) -> tuple[Finding, ...]:
     perimeter, about_files = read_perimeter(store, name)
     found = [*about_files]
     if perimeter is not None:
+        found += key_findings(perimeter.place)
+    if perimeter is not None and worst(found) < Severity.FAULT:
         try:
             for finding in _knocked(perimeter, store.memory(name, perimeter.slots), timeout_s):
                 # What was found before a fault stays found.

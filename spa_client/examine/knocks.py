@@ -13,6 +13,7 @@ from spa_client.exchange import Pace, Reply, ask
 from spa_client.knocking import Knocker, Request
 from spa_client.memory import Memory
 from spa_client.perimeter import Perimeter
+from spa_client.signing.signers import unlock
 from spa_protocol.answer import Answer
 from spa_protocol.refusal import Refusal
 
@@ -54,6 +55,8 @@ def knock_all(perimeter: Perimeter, memory: Memory, targets: Sequence[Target], t
     pace = Pace(usual.questions_s, clock_s, timeout_s, timeout_s, timeout_s)
     if not perimeter.answers:
         pace = Pace.unanswered()
+    unlock(perimeter.signer)
+    pace = pace.signed_by(perimeter.signer)
     try:
         replies = ask(targets, Knocker(perimeter, Request(), memory), pace)
     except OSError:

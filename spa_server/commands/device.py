@@ -11,16 +11,21 @@ from typing import TextIO
 import click
 
 from spa_protocol.keys import KEY_SIZE
+from spa_protocol.openssh import fingerprint
+from spa_protocol.place import Place
+from spa_protocol.provision import Provision
 from spa_protocol.tag import TagKind
-from spa_protocol.text import BadText, TextKind, decode_key, encode
+from spa_protocol.text import BadText, TextKind, decode_key
 from spa_server.commands.completion import device_labels
+from spa_server.commands.described import describe, keys_by_device, keys_of, row
+from spa_server.commands.device_key import read_device_key
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import shut_out
-from spa_server.commands.state import now_s, opened_store, registry_to_edit, store_to_edit
+from spa_server.commands.state import now_s, opened_store, own_identity, registry_to_edit, store_to_edit
 from spa_server.config import load
-from spa_server.remember.registry import Credential, Device, Registry
+from spa_server.remember.registry import Registry
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.tell.event_types import (
     DEVICE_ADDED,
@@ -30,7 +35,7 @@ from spa_server.tell.event_types import (
     DEVICES_EXPORTED,
     DEVICES_IMPORTED,
 )
-from spa_server.tell.table import table, utc
+from spa_server.tell.table import table
 
 
 @click.group(epilog=EXIT_CODES)
@@ -42,10 +47,17 @@ def device() -> None:
 @click.argument("label")
 @click.option("--user", required=True, help="Who uses the device.")
 @click.option("--role", "roles", multiple=True, required=True, help="A role; may be repeated.")
-@click.option("--key", "key_text", required=True, help="The device's public key: spa-device1...")
+@click.option(
+    "--key",
+    "key_text",
+    required=True,
+    metavar="KEY",
+    help="Its public key: a line as in authorized_keys, spa-device1..., or @FILE with either.",
+)
 @click.option(
     "--gate-secret", help="The gate secret, SPA-GATE-SECRET-1...; '-' reads it from standard input. Default: a new one."
 )
+@click.option("--address", "addresses", multiple=True, help="Tell the device this host instead of server.addresses.")
 @json_option
 @config_option
 def add(
@@ -54,37 +66,53 @@ def add(
     roles: tuple[str, ...],
     key_text: str,
     gate_secret: str | None,
+    addresses: tuple[str, ...],
     as_json: bool,
     config_path: Path,
 ) -> None:
-    """Register a device whose key is known already, for provisioning by other tools.
+    """Register a device whose key is known already: a key of OpenSSH's, or for provisioning by other tools.
 
-    To enrol a laptop, `spa-server invite` is simpler: no key is copied by hand.
+    It prints one line, a secret, for `spa-client join -` on the device. Ed25519 keys can knock, and those
+    of security keys (ed25519-sk). To enrol a laptop, `spa-server invite` is simpler: nothing is copied but the invite.
 
     \b
-    Example:
+    Examples:
+      spa-server device add build-1 --user ci --role admin --key 'ssh-ed25519 AAAA... ci@build-1'
+      spa-server device add alice-key --user alice --role admin --key @alice.pub
       spa-server device add build-1 --user ci --role admin --key spa-device1...
     """
     if gate_secret == "-":  # noqa: S105 - the usual sign for standard input
         gate_secret = sys.stdin.readline()
     try:
-        key = decode_key(TextKind.DEVICE, key_text)
+        key, ignored = read_device_key(key_text)
         secret = decode_key(TextKind.GATE_SECRET, gate_secret) if gate_secret else os.urandom(KEY_SIZE)
     except BadText as error:
         raise Stop(Exit.USAGE, str(error)) from error
     edit = Edit(
         DEVICE_ADDED, f"add device {label} for {user}: {', '.join(sorted(roles))}", gives=True, device=label, user=user
     )
-    with plain_errors(), registry_to_edit(config_path, edit) as (_, registry):
-        registry.add_device(label, user, roles, key, secret, now_s())
-    text = encode(TextKind.GATE_SECRET, secret)
-    if as_json:
-        click.echo(json.dumps({"label": label, "gate_secret": None if gate_secret else text}))
-        return
-    click.echo(f"added {label}", err=True)
-    if not gate_secret:
-        click.echo("its gate secret, which the device must keep beside its key:", err=True)
-        click.echo(text)
+    with plain_errors():
+        identity = own_identity(load(config_path))
+        with registry_to_edit(config_path, edit) as (config, registry):
+            place = Place(config.knock_ports, addresses or config.addresses)
+            provision = Provision(label, key, None if gate_secret else secret, identity.public, place)
+            text = _provision_text(provision)
+            registry.add_device(label, user, roles, key.to_bytes(), secret, now_s())
+    if ignored:
+        click.echo(f"spa-server: not honoured, being about SSH sessions: {', '.join(ignored)}", err=True)
+    if not as_json:
+        click.echo(f"added {label}, with the key {fingerprint(key)}. On the device:", err=True)
+        click.echo(
+            "  spa-client join - --key FILE        (or --agent; and there the line below, which is a secret)", err=True
+        )
+    click.echo(text)
+
+
+def _provision_text(provision: Provision) -> str:
+    try:
+        return provision.text()
+    except ValueError as error:
+        raise Stop(Exit.USAGE, f"{error}; see --address") from error
 
 
 @device.command("list", epilog=EXIT_CODES, short_help="Every device.")
@@ -99,15 +127,15 @@ def list_(as_json: bool, config_path: Path) -> None:
     """
     with plain_errors(), opened_store(config_path) as (_, store):
         registry = Registry(store)
-        keys = _keys_by_device(registry)
-        described = [_described(item, keys.get(item.id, [])) for item in registry.devices()]
+        keys = keys_by_device(registry)
+        described = [describe(item, keys.get(item.id, [])) for item in registry.devices()]
     if as_json:
         click.echo(json.dumps(described))
     elif not described:
         click.echo("no device yet; make an invite: spa-server invite LABEL --user USER --role ROLE")
     else:
         head = ("DEVICE", "USER", "ROLES", "STATE", "KEYS", "ENROLLED")
-        click.echo(table(head, [_row(item) for item in described]))
+        click.echo(table(head, [row(item) for item in described]))
 
 
 @device.command(epilog=EXIT_CODES, short_help="One device and its public keys.")
@@ -126,16 +154,17 @@ def show(label: str, as_json: bool, config_path: Path) -> None:
         found = registry.device(label)
         if found is None:
             raise Stop(Exit.REFUSED, f"there is no device {label}; see: spa-server device list")
-        described = _described(found, _keys_by_device(registry).get(found.id, []))
+        described = describe(found, keys_by_device(registry).get(found.id, []))
     if as_json:
         click.echo(json.dumps(described))
         return
     for name in ("label", "user", "roles", "enabled", "enrolled"):
         value = described[name]
         click.echo(f"{name:<9} {', '.join(value) if isinstance(value, list) else value}")
-    for key in _keys_of(described):
+    for key in keys_of(described):
         until = f"   works until {key['retires']}" if key["retires"] else ""
         click.echo(f"key       {key['public']}{until}")
+        click.echo(f"          {key['openssh']}   {key['fingerprint']}")
 
 
 @device.command(epilog=EXIT_CODES, short_help="Keep a device out; end what it has open.")
@@ -237,45 +266,3 @@ def import_(file: TextIO, config_path: Path) -> None:
         first_window = TagKind.KNOCK.window((now_s() + config.max_skew_s) * 1000) + 1
         devices = registry.import_(records, first_window)
     click.echo(f"imported {len(devices)} devices")
-
-
-def _keys_by_device(registry: Registry) -> dict[int, list[Credential]]:
-    keys: dict[int, list[Credential]] = {}
-    for credential in registry.credentials(now_s()):
-        keys.setdefault(credential.device_id, []).append(credential)
-    return keys
-
-
-def _described(item: Device, keys: list[Credential]) -> dict[str, object]:
-    return {
-        "label": item.label,
-        "user": item.user,
-        "roles": sorted(item.roles),
-        "enabled": item.enabled,
-        "enrolled": utc(item.created_s),
-        "keys": [
-            {
-                "public": encode(TextKind.DEVICE, key.public_key),
-                "since": utc(key.created_s),
-                "retires": utc(key.retires_s) if key.retires_s else None,
-            }
-            for key in keys
-        ],
-    }
-
-
-def _keys_of(described: dict[str, object]) -> list[dict[str, object]]:
-    keys = described["keys"]
-    return keys if isinstance(keys, list) else []
-
-
-def _row(described: dict[str, object]) -> tuple[object, ...]:
-    roles = described["roles"]
-    return (
-        described["label"],
-        described["user"],
-        ", ".join(roles) if isinstance(roles, list) else roles,
-        "enabled" if described["enabled"] else "disabled",
-        len(_keys_of(described)),
-        described["enrolled"],
-    )

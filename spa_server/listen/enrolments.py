@@ -39,7 +39,7 @@ def enrol(enrolment: Enrolment, invite: Invite, registry: Registry, now_s: int) 
         if gate_secret is None:
             return Refused(Refusal.MALFORMED, "exchange value")
     try:
-        device = registry.redeem(invite.id, enrolment.device_key, enrolment.exchange, gate_secret, now_s)
+        device = registry.redeem(invite.id, enrolment.key.to_bytes(), enrolment.exchange, gate_secret, now_s)
     except InviteUsed:
         return Refused(Refusal.INVITE_USED)
     except InviteExpired:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spa_protocol.names import is_label, is_role, is_user
+from spa_protocol.signature import VerifyingKey
 
 KEY_BYTES = 32
 
@@ -37,7 +38,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One pair of keys of a device, dead from `retires_s` on. Its id never stands for another pair."""
+    """One pair of keys of a device, dead from `retires_s` on. Its id never stands for another pair.
+
+    `public_key`: as `VerifyingKey.to_bytes` has it: 32 bytes, and behind them the application of a security key.
+    """
 
     id: int
     device_id: int
@@ -80,6 +84,14 @@ def check_keys(**keys: bytes) -> None:
     for name, key in keys.items():
         if len(key) != KEY_BYTES:
             raise RegistryError(f"the {name.replace('_', ' ')} has {len(key)} bytes; it takes {KEY_BYTES}")
+
+
+def check_public_key(data: bytes) -> None:
+    """Raise RegistryError unless these are a public key, with its application where it is a security key's."""
+    try:
+        VerifyingKey.from_bytes(data)
+    except ValueError as error:
+        raise RegistryError(f"this is no public key: {error}") from None
 
 
 def find(connection: sqlite3.Connection, label: str) -> Device | None:
@@ -131,7 +143,8 @@ def new_credential(
     retires_s: int | None = None,
 ) -> int:
     """Add a credential and return its id: the one it had before, if this very pair was ever known here."""
-    check_keys(public_key=public_key, gate_secret=gate_secret)
+    check_public_key(public_key)
+    check_keys(gate_secret=gate_secret)
     other = connection.execute(
         "SELECT label FROM credential JOIN device ON device.id = device_id WHERE public_key = ? AND device_id != ?",
         (public_key, device.id),

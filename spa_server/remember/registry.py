@@ -23,6 +23,7 @@ from spa_server.remember.device import (
     RegistryError,
     check_keys,
     check_names,
+    check_public_key,
     check_same,
     existing,
     find,
@@ -188,7 +189,8 @@ class Registry:
         The same key and exchange again give the same device and change nothing, so that a client whose answer was
         lost can ask once more; `gate_secret` may then be None. Raises InviteUsed, InviteExpired or RegistryError.
         """
-        check_keys(public_key=public_key, exchange_public=exchange_public)
+        check_public_key(public_key)
+        check_keys(exchange_public=exchange_public)
         with self._store.durable() as connection:
             invite = _existing_invite(connection, invite_id)
             _check_redeemable(invite, public_key, exchange_public, now_s)

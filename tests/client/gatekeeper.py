@@ -47,8 +47,13 @@ class KnownInvite:
 class KnownDevice:
     """An enrolled device."""
 
-    public: bytes
+    key: VerifyingKey
     gate_secret: bytes
+
+    @property
+    def public(self) -> bytes:
+        """The Ed25519 public key."""
+        return self.key.public
 
 
 @dataclass(slots=True)
@@ -226,7 +231,7 @@ class Gatekeeper:
     ) -> bytes | None:
         opened = unseal(datagram, keys.request_seal)
         assert opened is not None
-        if not opened.is_signed_by(VerifyingKey(device.public), Domain.KNOCK, self.identity):
+        if not opened.is_signed_by(device.key, Domain.KNOCK, self.identity):
             self.badly_signed += 1
             return None
         assert body_head(opened.body)[1] == MessageType.KNOCK.value
@@ -266,7 +271,7 @@ class Gatekeeper:
                 device_key=enrolment.device_key,
             )
             assert gate_secret is not None
-            self.devices.append(KnownDevice(enrolment.device_key, gate_secret))
+            self.devices.append(KnownDevice(enrolment.key, gate_secret))
         services = () if refusal else tuple(replace(each, left_s=0) for each in self.behaviour.services)
         return self._answer(datagram, keys, refusal, "alice-laptop", services, source, port)
 

@@ -26,7 +26,7 @@ def typed_commands(page: Path) -> Iterator[list[str]]:
             for line in block.splitlines():
                 words = shlex.split(line, comments=True)
                 if words and words[0] in ("spa-server", "spa-client"):
-                    ends = (number for number, word in enumerate(words) if word == "||" or word.startswith(">"))
+                    ends = (number for number, word in enumerate(words) if word == "||" or word.startswith((">", "<")))
                     yield words[: next(ends, None)]
 
 

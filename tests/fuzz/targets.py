@@ -22,6 +22,7 @@ from spa_protocol.knock import Action, Knock
 from spa_protocol.seal import BODY_SIZE, HEAD_SIZE, Domain, Opened, of_kind, seal, unseal
 from spa_protocol.signature import PROOF_SIZE, SeedSigner, SignatureKind, VerifyingKey
 from spa_protocol.text import BadText, TextKind, decode, encode
+from tests.fuzz.key_targets import KEY_TARGETS
 from tests.fuzz.server_targets import SERVER_TARGETS
 from tests.fuzz.target import Target
 from tests.protocol import world
@@ -203,6 +204,7 @@ def _without_seed(text: str) -> bytes:
 
 TARGETS: Mapping[str, Target] = {
     **SERVER_TARGETS,
+    **KEY_TARGETS,
     "knock": Target(_one_message(Knock), _KNOCKS + _DELEGATED, BODY_SIZE + 1),
     "enrolment": Target(_one_message(Enrolment), _ENROLMENTS, BODY_SIZE + 1),
     "answer": Target(_one_message(Answer), _ANSWERS, BODY_SIZE + 1),
