@@ -119,5 +119,5 @@ def test_without_copies_and_extra_questions_far_more_would_fail(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bounds can be broken: four bare questions to a lone address fail 7 % of the time."""
-    monkeypatch.setattr(Pace, "within", lambda *_: Pace((0.0, 0.5, 1.25, 2.25), 1.5, 3.0, copy_after_s=60.0))
+    monkeypatch.setattr(Pace, "within", lambda *_: Pace((0.0, 0.5, 1.25, 2.25), 1.5, 3.0, copies_after_s=(60.0,)))
     assert knock_all(site, tmp_path, (4,)).count(False) > MOST_FAILED
