@@ -18,18 +18,28 @@ from spa_protocol.body import Address
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One address of the server. `sockaddr` is what connect() takes, its scope included."""
+    """One address of the server.
+
+    `sockaddr` is what connect() takes, its scope included. `further_ports`: others that lead to the same.
+    """
 
     address: Address
     sockaddr: tuple[Any, ...]
+    further_ports: tuple[int, ...] = ()
 
     @property
     def family(self) -> socket.AddressFamily:
         """The socket family that reaches it."""
         return socket.AF_INET if self.address.version == 4 else socket.AF_INET6
 
+    @property
+    def sockaddrs(self) -> tuple[tuple[Any, ...], ...]:
+        """What connect() takes for each of the ports."""
+        host, _, *rest = self.sockaddr
+        return (self.sockaddr, *((host, port, *rest) for port in self.further_ports))
 
-def resolve(hosts: tuple[str, ...], port: int) -> tuple[Target, ...]:
+
+def resolve(hosts: tuple[str, ...], port: int, *further_ports: int) -> tuple[Target, ...]:
     """The server's first address of each family, in the order that the resolver prefers (RFC 6724).
 
     A later host is asked for only while a family is missing. Raises BadSurroundings when no host has an address.
@@ -49,7 +59,7 @@ def resolve(hosts: tuple[str, ...], port: int) -> tuple[Target, ...]:
             # An IPv4-mapped AAAA record would be an IPv4 path under another name.
             mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
             if family in (socket.AF_INET, socket.AF_INET6) and not mapped:
-                found.setdefault(address.version, Target(address, tuple(sockaddr)))
+                found.setdefault(address.version, Target(address, tuple(sockaddr), further_ports))
     if not found:
         raise BadSurroundings(
             f"no address for the server: {'; '.join(failures) or ', '.join(hosts)}; check the network and the name"
@@ -71,6 +81,11 @@ def no_network(targets: Sequence[Target], error: OSError) -> str:
 def places(targets: Sequence[Target]) -> str:
     """The targets' addresses, for a sentence."""
     return " and ".join(str(target.address) for target in targets)
+
+
+def udp_ports(ports: Sequence[int]) -> str:
+    """UDP ports, for a sentence."""
+    return ", ".join(f"udp/{port}" for port in ports)
 
 
 def address_of(text: str) -> IPv4Address | IPv6Address:

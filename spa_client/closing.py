@@ -43,8 +43,9 @@ def close_opened(
     Raises Refused, NoAnswer (also where the server answers nothing at all; it may have closed all the same) and
     BadSurroundings.
     """
+    port, *further = memory.port.first(perimeter.knock_ports)
     targets = tuple(
-        Target(opening.server, sockaddr_of(opening.server, perimeter.knock_port)) for opening in opened.openings
+        Target(opening.server, sockaddr_of(opening.server, port), tuple(further)) for opening in opened.openings
     )
     if not targets:
         return ()

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from spa_client import joining
-from spa_client.addresses import no_network, resolve
+from spa_client.addresses import no_network, resolve, udp_ports
 from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
-from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
+from spa_client.exchange import Next, Pace, Reply, ask, port_answered, wall_ms
 from spa_client.joining import Joining
 from spa_client.knocking import DEFAULT_TIMEOUT_S
 from spa_client.perimeter import NAME_RULE, KnownService, Perimeter, is_perimeter_name
@@ -76,7 +76,7 @@ def join(
     perimeter = _perimeter(name, invite, begun, answers)
     unlock(begun.signer)
     enroller = _Enroller(invite, begun.signer, begun.exchange_secret, begun.slots, perimeter.label)
-    targets = resolve(invite.hosts, invite.knock_ports[0])
+    targets = resolve(invite.hosts, *invite.knock_ports)
     pace = Pace.within(timeout_s, len(targets))
     pace = pace.signed_by(begun.signer)
     try:
@@ -90,6 +90,8 @@ def join(
         perimeter = replace(perimeter, label=label, services=services, slots=granted.slots, answers=True)
     store.adopt(begun.folder, perimeter)
     replace(begun, folder=store.path(name)).settle()
+    usual = perimeter.knock_port
+    store.memory(name).port.write(port_answered(replies, usual), usual)
     return perimeter
 
 
@@ -210,8 +212,8 @@ def _granted(replies: tuple[Reply, ...], begun: Joining, invite: Invite, answers
     if answers:
         places = " and ".join(str(reply.target.address) for reply in replies)
         raise NoAnswer(
-            f"no answer from {places} udp/{invite.knock_ports[0]}: the invite is used up or gone, the server is down,"
-            " or UDP is blocked; run the same join again, and with --no-answer if the server never answers",
+            f"no answer from {places} {udp_ports(invite.knock_ports)}: the invite is used up or gone, the server is"
+            " down, or UDP is blocked; run the same join again, and with --no-answer if the server never answers",
             tuple(reply.target.address for reply in replies),
         )
     return None

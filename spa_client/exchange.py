@@ -1,27 +1,30 @@
 """One question and its answer over UDP, by every family at once.
 
-Theory of operation. There is one connected socket for each family. Every question is sealed anew, so each has its own
-tag, nonce and time, and goes out on the schedule of a Pace until its family has an answer. A little later the same
-bytes go out once more, which costs no slot, for the gate lets one of the two through. Whatever arrives is dropped
-unless it starts with the tag that only the answer to one of our own questions can have, and then opens and verifies as
-that answer; so neither garbage nor an answer to somebody else's question changes anything but the time spent.
-ICMP errors are hints that anyone can forge, and are ignored. It must not know what is asked.
+Theory of operation. Each family is a path to one address, with a way to each of its knock ports. Every question is
+sealed anew, so each has its own tag, nonce and time, and goes out on the schedule of a Pace until its family has an
+answer. A little later the same bytes go out once more by the same way, and then by every other, should the network
+block the first. Copies cost no slot: all ports lead to one gate, which lets one of them through. Where questions get
+through but their answers do not come back by that way, copies are void, so the later questions go by all ways in turn.
+Whatever arrives is dropped unless it starts with the tag that only the answer to one of our own questions can have, and
+then opens and verifies as that answer; so neither garbage nor an answer to somebody else's question changes anything
+but the time spent. ICMP errors are hints that anyone can forge, and are ignored. It must not know what is asked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import selectors
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Protocol
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
-from spa_client.addresses import Target, address_of
+from spa_client.addresses import Target
 from spa_client.errors import SpaError
 from spa_client.steps import tell
+from spa_client.ways import Way, open_ways
 from spa_protocol.answer import Answer, open_answer
 from spa_protocol.body import Address
 from spa_protocol.keys import ChannelKeys
@@ -31,6 +34,8 @@ from spa_protocol.tag import TAG_SIZE, TagKind
 
 COPY_AFTER_S = 0.1
 """How long after a question its copy goes out; what is lost on a path is often lost in a row."""
+ELSEWHERE_AFTER_S = 0.2
+"""How long after a question its copies go to the other ports: most answers are there by then."""
 _OVERDUE = 1.25
 """An answer that takes this many times as long as the last one did is not waited for any more."""
 _LONGEST_ROUND_TRIP_S = 1.0
@@ -88,7 +93,8 @@ class Pace:
 
     `questions_s`: the questions. `clock_s`: the one under a clock tag, which finds a wrong clock; None for none.
     `total_s`: when to give up. `grace_s` and `refused_grace_s`: how long another family is still waited for after one
-    has a grant or a refusal. `copies_after_s`: how long after each its copies.
+    has a grant or a refusal. `copies_after_s`: how long after each its copies. `elsewhere_after_s`: how long after each
+    those to every other port.
     """
 
     questions_s: tuple[float, ...]
@@ -97,13 +103,14 @@ class Pace:
     grace_s: float = 0.1
     refused_grace_s: float = 0.5
     copies_after_s: tuple[float, ...] = (COPY_AFTER_S,)
+    elsewhere_after_s: tuple[float, ...] = (ELSEWHERE_AFTER_S,)
 
     @classmethod
     def within(cls, total_s: float, addresses: int = 1, round_trip_s: float = 0.0) -> Pace:
         """Questions to so many addresses and one about the clock in that time, the schedule stretched to fit.
 
-        `round_trip_s`: how long the last answer took, 0 when that is not known. No slot is spent on asking again while
-        an answer that takes as long may still come.
+        `round_trip_s`: how long the last answer took, 0 when that is not known. No slot is spent on asking again, and
+        no other port is tried, while an answer that takes as long may still come.
         """
         scale = total_s / _SCHEDULED_S
         gap_s = _OVERDUE * min(round_trip_s, _LONGEST_ROUND_TRIP_S)
@@ -111,7 +118,8 @@ class Pace:
         for at_s in _TO_ONE_S if addresses == 1 else _TO_EACH_OF_TWO_S:
             if not questions_s or at_s * scale >= questions_s[-1] + gap_s:
                 questions_s.append(at_s * scale)
-        return cls(tuple(questions_s), _CLOCK_S * scale, total_s)
+        elsewhere_s = max(ELSEWHERE_AFTER_S, gap_s)
+        return cls(tuple(questions_s), _CLOCK_S * scale, total_s, elsewhere_after_s=(elsewhere_s,))
 
     @classmethod
     def closing(cls, total_s: float) -> Pace:
@@ -128,8 +136,8 @@ class Pace:
 
     @classmethod
     def unanswered(cls) -> Pace:
-        """One question with its copy, and no waiting: for a server that does not answer."""
-        return cls((0.0,), None, 0.0, copies_after_s=(0.0,))
+        """One question with its copies, and no waiting: for a server that does not answer."""
+        return cls((0.0,), None, 0.0, copies_after_s=(0.0,), elsewhere_after_s=(0.0,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +145,8 @@ class Reply:
     """What came of one family.
 
     `local`: this side's address. `answer`: the verified answer, or None. `asked_ms`: this computer's clock when the
-    answered question was sent. `fault`: why nothing could be sent, or "". `took_s`: from the question to the answer, 0
-    without one.
+    answered question was made. `fault`: why nothing could be sent, or "". `took_s`: from the question to the answer, 0
+    without one. `port`: the port that answered, 0 if none did.
     """
 
     target: Target
@@ -147,6 +155,13 @@ class Reply:
     asked_ms: int
     fault: str
     took_s: float = 0.0
+    port: int = 0
+
+
+def port_answered(replies: Sequence[Reply], preferred: int) -> int:
+    """The knock port that got through: the preferred one, if it is among those that did; 0 if none did."""
+    answered = [reply.port for reply in replies if reply.answer is not None]
+    return preferred if preferred in answered else next(iter(answered), 0)
 
 
 def wall_ms() -> int:
@@ -156,37 +171,61 @@ def wall_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question that was sent: what its answer is bound to, and when it was asked (UTC, and monotonic)."""
+    """A question that was made. `asked_ms`: when (UTC). `sent_s`: when it first went out by each way (monotonic)."""
 
-    head: bytes
+    datagram: bytes
     asked_ms: int
-    asked_s: float
+    sent_s: dict[Way, float] = field(default_factory=dict)
+
+    @property
+    def head(self) -> bytes:
+        """What its answer is bound to."""
+        return self.datagram[:HEAD_SIZE]
+
+
+class _Due(NamedTuple):
+    """A question to be made."""
+
+    at_s: float
+    kind: TagKind
+    way: Way
+
+
+class _Copy(NamedTuple):
+    """A question to be sent once more."""
+
+    at_s: float
+    question: _Question
+    way: Way
 
 
 @dataclass(slots=True, eq=False)
 class _Path:
-    """One family's socket and what has happened on it. `due` and `copies` are sorted by their times."""
+    """One family's ways and what has happened on them. `due` and `copies` are sorted by their times."""
 
     target: Target
-    socket: socket.socket
-    local: Address
-    due: list[tuple[float, TagKind]]
-    copies: list[tuple[float, bytes]] = field(default_factory=list)
+    ways: tuple[Way, ...]
+    due: list[_Due]
+    copies: list[_Copy] = field(default_factory=list)
     asked: dict[bytes, _Question] = field(default_factory=dict)
-    reply: tuple[Answer, int, float] | None = None
+    reply: Reply | None = None
     answered_s: float | None = None
     hastened: int = 0
     sent: bool = False
     fault: str = ""
     unasked: SpaError | None = None
 
+    @property
+    def local(self) -> Address:
+        """This side's address."""
+        return self.ways[0].local
+
     def result(self) -> Reply:
-        answer, asked_ms, took_s = self.reply or (None, 0, 0.0)
-        return Reply(self.target, self.local, answer, asked_ms, "" if self.sent else self.fault, took_s)
+        return self.reply or Reply(self.target, self.local, None, 0, "" if self.sent else self.fault)
 
     def wakes_s(self) -> list[float]:
         """When something is to be sent next."""
-        return [entries[0][0] for entries in (self.due, self.copies) if entries]
+        return [entries[0].at_s for entries in (self.due, self.copies) if entries]
 
 
 def ask(targets: Sequence[Target], asker: Asker, pace: Pace, clock: Callable[[], int] = wall_ms) -> tuple[Reply, ...]:
@@ -198,7 +237,8 @@ def ask(targets: Sequence[Target], asker: Asker, pace: Pace, clock: Callable[[],
         paths = _open_paths(targets, pace, stack)
         selector = stack.enter_context(selectors.DefaultSelector())
         for path in paths:
-            selector.register(path.socket, selectors.EVENT_READ, path)
+            for way in path.ways:
+                selector.register(way.socket, selectors.EVENT_READ, (path, way))
         _run(paths, selector, asker, pace, clock)
     for path in paths:
         if path.reply is None and path.sent:
@@ -224,14 +264,14 @@ def _open_paths(targets: Sequence[Target], pace: Pace, stack: contextlib.ExitSta
 
 
 def _open_path(target: Target, pace: Pace, stack: contextlib.ExitStack) -> _Path:
-    sock = stack.enter_context(socket.socket(target.family, socket.SOCK_DGRAM))
-    sock.setblocking(False)
-    sock.connect(target.sockaddr)
-    due = [(at_s, TagKind.KNOCK) for at_s in pace.questions_s]
+    ways = open_ways(target, stack)
+    # The first two questions go by the first way, the others by all in turn.
+    due = [
+        _Due(at_s, TagKind.KNOCK, ways[max(0, number - 1) % len(ways)]) for number, at_s in enumerate(pace.questions_s)
+    ]
     if pace.clock_s is not None:
-        due.append((pace.clock_s, TagKind.CLOCK))
-    due.sort(key=lambda entry: entry[0])
-    return _Path(target, sock, address_of(sock.getsockname()[0]), due)
+        due.append(_Due(pace.clock_s, TagKind.CLOCK, ways[0]))
+    return _Path(target, ways, sorted(due, key=attrgetter("at_s")))
 
 
 def _run(
@@ -250,11 +290,12 @@ def _run(
             return
         wake_s = min([end_s, *(at_s for path in waiting for at_s in path.wakes_s())])
         for key, _ in selector.select(max(0.0, wake_s - now_s)):
-            path = key.data
-            _receive(path, watch.now_s(), asker)
+            path, way = key.data
+            if path.answered_s is None:
+                _receive(path, way, watch.now_s(), asker)
             if path.answered_s is not None:
                 # Later datagrams for it would wake this loop for nothing.
-                selector.unregister(path.socket)
+                selector.unregister(way.socket)
 
 
 def _end_s(paths: list[_Path], pace: Pace) -> float:
@@ -262,7 +303,7 @@ def _end_s(paths: list[_Path], pace: Pace) -> float:
     end_s = pace.total_s
     for path in paths:
         if path.answered_s is not None and path.reply is not None:
-            granted = path.reply[0].refusal is None
+            granted = path.reply.answer is not None and path.reply.answer.refusal is None
             end_s = min(end_s, path.answered_s + (pace.grace_s if granted else pace.refused_grace_s))
     return end_s
 
@@ -286,8 +327,8 @@ class _Watch:
 
 
 def _send_due(path: _Path, now_s: float, asker: Asker, pace: Pace, clock: Callable[[], int], watch: _Watch) -> None:
-    while path.due and path.due[0][0] <= now_s:
-        _, kind = path.due.pop(0)
+    while path.due and path.due[0].at_s <= now_s:
+        _, kind, way = path.due.pop(0)
         now_ms = clock()
         try:
             with watch.standing_still():
@@ -300,45 +341,49 @@ def _send_due(path: _Path, now_s: float, asker: Asker, pace: Pace, clock: Callab
                 path.answered_s = now_s
             return
         tell("signed", "under a {} tag, to be sent from {}", kind.name.lower(), path.local)
-        place = f"{path.target.address} udp/{path.target.sockaddr[1]}"
-        if _sent(path, datagram):
-            tell("sent", "to {}", place)
-            head = datagram[:HEAD_SIZE]
-            path.asked[answer_tag(asker.keys, head)] = _Question(head, now_ms, time.monotonic())
-            path.copies = sorted([*path.copies, *((now_s + after_s, datagram) for after_s in pace.copies_after_s)])
+        question = _Question(datagram, now_ms)
+        path.asked[answer_tag(asker.keys, question.head)] = question
+        went_out = _sent(path, question, way)
+        if went_out:
+            tell("sent", "to {}", way)
         else:
-            tell("not-sent", "to {}: {}", place, path.fault)
+            tell("not-sent", "to {}: {}", way, path.fault)
+        others = [other for other in path.ways if other is not way]
+        path.copies += [_Copy(now_s + after_s, question, way) for after_s in pace.copies_after_s if went_out]
+        # A port that this computer itself closes is not waited for.
+        elsewhere_s = pace.elsewhere_after_s if went_out else (0.0,)
+        path.copies += [_Copy(now_s + after_s, question, other) for after_s in elsewhere_s for other in others]
+        path.copies.sort(key=attrgetter("at_s"))
 
 
 def _send_copies(path: _Path, now_s: float) -> None:
-    while path.copies and path.copies[0][0] <= now_s:
-        if _sent(path, path.copies.pop(0)[1]):
-            tell("sent-again", "the same to {}", path.target.address)
+    while path.copies and path.copies[0].at_s <= now_s:
+        _, question, way = path.copies.pop(0)
+        if _sent(path, question, way):
+            tell("sent-again", "the same to {}", way)
 
 
-def _sent(path: _Path, datagram: bytes) -> bool:
-    """Send it; a first failure may be an ICMP error for an earlier datagram, which is reported once."""
-    for _ in range(2):
-        try:
-            path.socket.send(datagram)
-        except OSError as error:
-            path.fault = error.strerror or str(error)
-        else:
-            path.sent = True
-            return True
-    return False
+def _sent(path: _Path, question: _Question, way: Way) -> bool:
+    begun_s = time.monotonic()
+    fault = way.send(question.datagram)
+    if fault:
+        path.fault = fault
+        return False
+    question.sent_s.setdefault(way, begun_s)
+    path.sent = True
+    return True
 
 
-def _receive(path: _Path, now_s: float, asker: Asker) -> None:
+def _receive(path: _Path, way: Way, now_s: float, asker: Asker) -> None:
     for _ in range(_RECEIVED_AT_ONCE):
         try:
-            datagram = path.socket.recv(2048)
+            datagram = way.socket.recv(2048)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             continue
         question = path.asked.get(datagram[:TAG_SIZE])
-        if question is None:
+        if question is None or way not in question.sent_s:
             continue
         answer = open_answer(
             datagram, keys=asker.keys, server_identity=asker.server_identity, request_head=question.head
@@ -347,21 +392,21 @@ def _receive(path: _Path, now_s: float, asker: Asker) -> None:
             continue
         # One question, one answer: a copy of it that comes later says nothing new.
         del path.asked[datagram[:TAG_SIZE]]
-        took_s = time.monotonic() - question.asked_s
-        path.reply = answer, question.asked_ms, took_s
-        _tell_answer(path.target, answer, question.asked_ms, took_s)
+        took_s = time.monotonic() - question.sent_s[way]
+        path.reply = Reply(path.target, path.local, answer, question.asked_ms, "", took_s, way.port)
+        _tell_answer(way, answer, question.asked_ms, took_s)
         verdict = asker.weigh(path.local, answer)
         if verdict is Next.DONE or (verdict is Next.ASK_AGAIN and path.hastened >= MOST_HASTENED):
             path.answered_s = now_s
             return
         if verdict is Next.ASK_AGAIN:
             path.hastened += 1
-            path.due.insert(0, (now_s, TagKind.KNOCK))
+            path.due.insert(0, _Due(now_s, TagKind.KNOCK, way))
 
 
-def _tell_answer(target: Target, answer: Answer, asked_ms: int, took_s: float) -> None:
+def _tell_answer(way: Way, answer: Answer, asked_ms: int, took_s: float) -> None:
     if answer.refusal is None:
         outcome = "granted"
     else:
         outcome = f"refused: {answer.refusal.sentence(answer.about, asked_ms - answer.time_ms)}"
-    tell("answer", "from {} after {:.1f} ms: {}", target.address, took_s * 1000, outcome)
+    tell("answer", "from {} after {:.1f} ms: {}", way, took_s * 1000, outcome)

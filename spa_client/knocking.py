@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 
-from spa_client.addresses import no_network, places, resolve
+from spa_client.addresses import no_network, places, resolve, udp_ports
 from spa_client.errors import BadSurroundings, BadUsage, ClockWrong, NoAnswer, Refused
-from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
+from spa_client.exchange import Next, Pace, Reply, ask, port_answered, wall_ms
 from spa_client.meant import service_hint
 from spa_client.memory import Memory
 from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
@@ -134,7 +134,8 @@ def knock_perimeter(
     request.check(perimeter.services)
     unlock(perimeter.signer)
     knocker = Knocker(perimeter, request, memory)
-    targets = resolve(perimeter.hosts, perimeter.knock_port)
+    ports = memory.port.first(perimeter.knock_ports)
+    targets = resolve(perimeter.hosts, *ports)
     fixed = knocker.fixed_source
     if fixed is not None:
         targets = tuple(target for target in targets if target.address.version == fixed.version)
@@ -153,6 +154,7 @@ def knock_perimeter(
         replies = ask(targets, knocker, pace, clock)
     except OSError as error:
         raise BadSurroundings(no_network(targets, error)) from None
+    memory.port.write(port_answered(replies, ports[0]), perimeter.knock_port)
     return _outcome(perimeter, request, replies, knocker, clock())
 
 
@@ -314,16 +316,16 @@ def _refused(perimeter: Perimeter, reply: Reply) -> Refused:
 
 def _silence(perimeter: Perimeter, request: Request, replies: tuple[Reply, ...]) -> str:
     tried = places([reply.target for reply in replies])
-    port = f"udp/{perimeter.knock_port}"
+    ports = udp_ports(perimeter.knock_ports)
     faults = {reply.fault for reply in replies}
     if "" not in faults:
-        return f"this computer could not send to {tried} {port}: {', '.join(sorted(faults))}; look at its own firewall"
+        return f"this computer could not send to {tried} {ports}: {', '.join(sorted(faults))}; look at its own firewall"
     if not perimeter.answers:
         return f"knocked at {tried}; {perimeter.name} does not answer knocks: use --wait to see a TCP port open"
     # A question about the clock would need a touch of its own.
     unasked = "" if perimeter.signer.every_time else "; or this computer's clock is wrong, which was not asked"
     return (
-        f"no answer from {tried} {port} within {request.timeout_s:g} s: the server is down, UDP is blocked on the way,"
+        f"no answer from {tried} {ports} within {request.timeout_s:g} s: the server is down, UDP is blocked on the way,"
         f" or it does not know this device any more (here: spa-client doctor {perimeter.name}; on the server:"
         f" spa-server why {perimeter.label}){unasked}"
     )

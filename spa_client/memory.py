@@ -85,6 +85,37 @@ class RoundTripNote:
                 self._path.write_text(f"{round(seconds * 1000)}\n", "ascii")
 
 
+class PortNote:
+    """The knock port that was answered last, where it was not the usual one. `None` for a path remembers nothing.
+
+    A network that lets out a further port alone is knocked there at once the next time.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def first(self, ports: tuple[int, ...]) -> tuple[int, ...]:
+        """The knock ports in their order, but with the one of the note in front, if it still is one of them."""
+        if self._path is None:
+            return ports
+        try:
+            noted = int(self._path.read_text("ascii"))
+        except (OSError, ValueError):
+            return ports
+        return (noted, *(port for port in ports if port != noted)) if noted in ports else ports
+
+    def write(self, port: int, usual: int) -> None:
+        """Note it, if it can be written; 0 where no port answered. Nothing is kept of the usual one."""
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            if port in (0, usual):
+                self._path.unlink()
+            else:
+                make_folder(self._path.parent)
+                self._path.write_text(f"{port}\n", "ascii")
+
+
 @dataclass(frozen=True, slots=True)
 class PastRefusal:
     """What the server last refused, and why in a sentence. `time_ms`: when, by this computer's clock."""
@@ -127,6 +158,7 @@ class Memory:
     refusal: RefusalNote
     round_trip: RoundTripNote
     holders: Holders
+    port: PortNote
 
     @classmethod
     def kept_in(cls, folder: Path | None, slots: int = USUAL_SLOTS) -> Memory:
@@ -139,6 +171,7 @@ class Memory:
                 RefusalNote(None),
                 RoundTripNote(None),
                 Holders(None),
+                PortNote(None),
             )
         return cls(
             SlotBook(folder / "slots", slots),
@@ -147,4 +180,5 @@ class Memory:
             RefusalNote(folder / "refusal"),
             RoundTripNote(folder / "round-trip"),
             Holders(folder / "holders"),
+            PortNote(folder / "port"),
         )

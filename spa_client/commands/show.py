@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
+from spa_client.addresses import udp_ports
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names
 from spa_client.perimeter import Perimeter
@@ -33,7 +34,7 @@ def command(name: str | None, as_json: bool) -> None:
     rows = [
         ("perimeter", perimeter.name),
         ("hosts", ", ".join(perimeter.hosts)),
-        ("knock ports", ", ".join(f"udp/{port}" for port in perimeter.knock_ports)),
+        ("knock ports", udp_ports(perimeter.knock_ports)),
         ("this device", perimeter.label),
         ("its identity", perimeter.device_text),
         ("its key", f"{key_type(key)} {fingerprint(key)}, in {perimeter.place}"),

@@ -70,6 +70,7 @@ def _knocked(perimeter: Perimeter, memory: Memory, timeout_s: float) -> Iterator
             yield silence_finding(rounds, perimeter.label, refusal)
         return
     yield from port_findings(rounds[0], rounds[1:])
+    memory.port.write(good.port, perimeter.knock_port)
     yield from outcome_findings(perimeter, good)
     yield from clock_findings(good)
     keep_clock_note(memory.clock, good)
@@ -89,10 +90,12 @@ def _knocked(perimeter: Perimeter, memory: Memory, timeout_s: float) -> Iterator
 
 def _find_way(perimeter: Perimeter, memory: Memory, timeout_s: float) -> list[Round]:
     """Rounds of knocks, one port after the other, until one is answered."""
+    if not perimeter.answers:
+        return [knock_all(perimeter, memory, resolve(perimeter.hosts, *perimeter.knock_ports), timeout_s)]
     rounds: list[Round] = []
     for port in perimeter.knock_ports:
         rounds.append(knock_all(perimeter, memory, resolve(perimeter.hosts, port), timeout_s))
-        if rounds[-1].answered or not perimeter.answers:
+        if rounds[-1].answered:
             break
     return rounds
 

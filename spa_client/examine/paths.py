@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
-from spa_client.addresses import places
+from spa_client.addresses import places, udp_ports
 from spa_client.examine.findings import Finding, Severity
 from spa_client.examine.knocks import Round
 from spa_client.exchange import Reply
@@ -53,8 +53,7 @@ def silence_finding(rounds: Sequence[Round], label: str, remembered: str) -> Fin
     """No port answered by any family. `remembered`: what the server said before, or ""."""
     replies = [reply for each in rounds for reply in each.replies]
     faults = sorted({reply.fault for reply in replies})
-    ports = ", ".join(f"udp/{each.port}" for each in rounds)
-    where = f"{places([reply.target for reply in rounds[0].replies])} {ports}"
+    where = f"{places([reply.target for reply in rounds[0].replies])} {udp_ports([each.port for each in rounds])}"
     if "" not in faults:
         return Finding(
             "cannot-send",
@@ -74,15 +73,14 @@ def silence_finding(rounds: Sequence[Round], label: str, remembered: str) -> Fin
 
 
 def port_findings(first: Round, others: Sequence[Round]) -> Iterator[Finding]:
-    """The knock port that is tried first is silent and another one answers."""
+    """The usual knock port is silent and another one answers."""
     better = next((each for each in others if each.answered), None)
     if better is not None:
         yield Finding(
             "port-blocked",
-            Severity.WARNING,
-            f"this network blocks udp/{first.port}, where the server is knocked first; udp/{better.port} gets through",
+            Severity.NOTE,
+            f"this network blocks udp/{first.port}, the usual knock port; knocks get through by udp/{better.port}",
             f"udp/{first.port} was silent, udp/{better.port} answered",
-            f"put {better.port} first in knock_ports of the perimeter's file (spa-client show says where it is)",
         )
 
 

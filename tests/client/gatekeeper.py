@@ -76,6 +76,7 @@ class Behaviour:
     before each answer, by family. `distort`: what is sent in place of the answer; its arguments are the answer and the
     request. `identity_seed`: who signs the answers. `garbage`: random datagrams before each answer.
     `lose_answers`: how many answers to lose on the way. `slots`: how many knocks a minute it takes, and says so.
+    `blocked`: knock ports that no datagram reaches. `one_way`: those from which no answer comes back.
     """
 
     silent: bool = False
@@ -93,16 +94,22 @@ class Behaviour:
     services: tuple[AnsweredService, ...] = (WEB,)
     lose_answers: int = 0
     slots: int = MIN_SLOTS
+    blocked: frozenset[int] = frozenset()
+    one_way: frozenset[int] = frozenset()
 
 
 class Gatekeeper:
-    """The server; `with Gatekeeper() as server` runs it on 127.0.0.1 and ::1, on one port."""
+    """The server; `with Gatekeeper() as server` runs it on 127.0.0.1 and ::1, on one port or so many.
 
-    def __init__(self, families: tuple[int, ...] = (4, 6)) -> None:
+    `tried`: all datagrams in order, each with its port, also those that were blocked.
+    """
+
+    def __init__(self, families: tuple[int, ...] = (4, 6), ports: int = 1) -> None:
         self.seed = secrets.token_bytes(32)
         self.behaviour = Behaviour()
         self.requests: list[Seen] = []
         self.received: list[bytes] = []
+        self.tried: list[tuple[int, bytes]] = []
         self.not_admitted = 0
         self.repeated = 0
         self.badly_signed = 0
@@ -110,7 +117,8 @@ class Gatekeeper:
         self.devices: list[KnownDevice] = []
         self._spent: set[bytes] = set()
         self._lost: dict[int, int] = {4: 0, 6: 0}
-        self._sockets, self.port = _bind(families)
+        self._families = families
+        self._sockets = [_bind(families) for _ in range(ports)]
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -120,9 +128,19 @@ class Gatekeeper:
         return public_key(self.seed)
 
     @property
+    def ports(self) -> tuple[int, ...]:
+        """Its knock ports, the usual one first."""
+        return tuple(next(iter(listening.values())).getsockname()[1] for listening in self._sockets)
+
+    @property
+    def port(self) -> int:
+        """The usual knock port."""
+        return self.ports[0]
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Where it listens."""
-        return tuple("127.0.0.1" if family == 4 else "::1" for family in self._sockets)
+        return tuple("127.0.0.1" if family == 4 else "::1" for family in self._families)
 
     def knocks(self, kind: TagKind = TagKind.KNOCK) -> list[Seen]:
         """The knocks to open seen under that kind of tag."""
@@ -147,7 +165,7 @@ class Gatekeeper:
             server_identity=self.identity,
             exchange=exchange_public(exchange_secret),
             expires_s=int(time.time()) + expires_in_s,
-            knock_ports=(self.port,),
+            knock_ports=self.ports,
             hosts=hosts or self.hosts,
         )
         self.invites.append(KnownInvite(invite, exchange_secret))
@@ -163,29 +181,34 @@ class Gatekeeper:
         self._wake.close()
         self._thread.join(60)
         self._woken.close()
-        for listening in self._sockets.values():
-            listening.close()
+        for port in self._sockets:
+            for listening in port.values():
+                listening.close()
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
-            for family, listening in self._sockets.items():
-                selector.register(listening, selectors.EVENT_READ, family)
+            for port in self._sockets:
+                for family, listening in port.items():
+                    selector.register(listening, selectors.EVENT_READ, (family, listening))
             while True:
                 for key, _ in selector.select():
                     if key.data is None:
                         return
-                    self._receive(key.data)
+                    self._receive(*key.data)
 
-    def _receive(self, family: int) -> None:
-        listening = self._sockets[family]
+    def _receive(self, family: int, listening: socket.socket) -> None:
         datagram, sender = listening.recvfrom(2048)
         self.received.append(datagram)
+        port = listening.getsockname()[1]
+        self.tried.append((port, datagram))
+        if port in self.behaviour.blocked:
+            return
         if self._lost[family] < self.behaviour.drop_first:
             self._lost[family] += 1
             return
         answer = self._handle(datagram, ip_address(sender[0]), sender[1])
-        if answer is None or self.behaviour.silent:
+        if answer is None or self.behaviour.silent or port in self.behaviour.one_way:
             return
         if self.behaviour.lose_answers:
             self.behaviour.lose_answers -= 1
@@ -302,7 +325,7 @@ class Gatekeeper:
         )
 
 
-def _bind(families: tuple[int, ...]) -> tuple[dict[int, socket.socket], int]:
+def _bind(families: tuple[int, ...]) -> dict[int, socket.socket]:
     """One socket for each family, on one port that is free in all."""
     while True:
         sockets: dict[int, socket.socket] = {}
@@ -317,4 +340,4 @@ def _bind(families: tuple[int, ...]) -> tuple[dict[int, socket.socket], int]:
             for listening in sockets.values():
                 listening.close()
         else:
-            return sockets, port
+            return sockets

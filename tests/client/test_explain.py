@@ -42,7 +42,7 @@ class TestAKnockThatOpens:
         later = [step for step in steps[7:] if step != "sent-again"]
         assert sorted(later) == ["accepted", "accepted", "answer", "answer", "opened"]
         assert f"to 127.0.0.1 udp/{server.port}\n" in said.err
-        assert re.search(r"from ::1 after \d+\.\d ms: granted\n", said.err)
+        assert re.search(rf"from ::1 udp/{server.port} after \d+\.\d ms: granted\n", said.err)
 
     def test_in_json_they_stand_beside_what_opened(self, office: Perimeter, capsys: Captured) -> None:
         assert run(["knock", "office", "--explain", "--json"]) == 0
@@ -69,7 +69,9 @@ class TestAKnockThatFails:
         assert run(["knock", "office", "--explain"]) == 3
         *steps, line = capsys.readouterr().err.splitlines()
         assert names("\n".join(steps))[-1] == "failed"
-        assert any(re.search(r"answer +from \S+ after \S+ ms: refused: the device is disabled", step) for step in steps)
+        assert any(
+            re.search(r"answer +from \S+ \S+ after \S+ ms: refused: the device is disabled", step) for step in steps
+        )
         assert line.startswith("spa-client: office refused: ")
 
     def test_no_answer(self, server: Gatekeeper, office: Perimeter, capsys: Captured) -> None:

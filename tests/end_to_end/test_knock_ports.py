@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -48,15 +48,26 @@ def test_an_invite_tells_the_device_all_of_them(server: RunningServer, alice: La
 def test_the_client_gets_in_by_any_of_them_where_the_network_lets_out_no_other(
     server: RunningServer, alice: Laptop, lab: Lab, port: int
 ) -> None:
-    """The port is put first in the client's own file: it knocks there."""
-    file = alice.folder / "office" / "perimeter.toml"
-    others = [other for other in PORTS if other != port]
-    file.write_text(re.sub(r"(?m)^knock_ports = .*$", f"knock_ports = {[port, *others]}", file.read_text()))
+    """The laptop's own firewall is such a network too, one that says at once that it sends nothing."""
     let_out_only(alice, port)
     done = alice.client("knock", "office", "web", check=True)
     with lab.server.listen_tcp(8443):
         for version in (4, 6):
             assert alice.host.reaches_tcp(lab.server.address(version), 8443), done.stdout + done.stderr
+
+
+def test_a_port_that_is_blocked_on_the_way_is_found_out_once(server: RunningServer, alice: Laptop, lab: Lab) -> None:
+    """Nothing says so: the knock still succeeds within its time, and the next one goes another way at once."""
+    block_on_the_way(lab, KNOCK_PORT)
+    first, second = explained(alice), explained(alice)
+    assert (first.exit_code, first.begins_at) == (0, {KNOCK_PORT})
+    assert (second.exit_code, second.begins_at) == (0, {443})
+
+
+def test_an_invite_works_where_the_usual_port_is_blocked_on_the_way(server: RunningServer, lab: Lab) -> None:
+    block_on_the_way(lab, KNOCK_PORT)
+    bob = enrolled(server, lab.clients["neighbour"], "bob-laptop")
+    assert explained(bob).begins_at == {443}
 
 
 def test_a_datagram_used_at_one_port_is_void_at_every_other(server: RunningServer, alice: Laptop, lab: Lab) -> None:
@@ -137,6 +148,28 @@ def let_out_only(laptop: Laptop, port: int) -> None:
             chain in {{ type filter hook input priority 0; udp sport != {port} drop; }}
         }}
     """)
+
+
+def block_on_the_way(lab: Lab, port: int) -> None:
+    """Between laptops and server, in the switch: datagrams to that port vanish."""
+    rule = f"type filter hook forward priority 0; udp dport {port} drop;"
+    lab.segment.nft(f"table bridge narrow {{ chain way {{ {rule} }}\n}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What became of a knock. `begins_at`: the port that the first question of each family went to."""
+
+    exit_code: int
+    begins_at: set[int]
+
+
+def explained(laptop: Laptop) -> Explained:
+    done = laptop.client("knock", "office", "web", "--explain", "--json")
+    steps = json.loads(done.stdout)["steps"]
+    print(done.stdout)
+    sent = [step["what"] for step in steps if step["step"] == "sent"]
+    return Explained(done.returncode, {int(what.rpartition("/")[2]) for what in sent[:2]})
 
 
 def edit(server: RunningServer, more: list[int]) -> None:
