@@ -78,4 +78,3 @@ def test_what_never_opened_ends_it_with_the_code_of_a_knock(server: Gatekeeper, 
     server.behaviour.refuse = Refusal.NOTHING_ALLOWED
     assert run(["keep", "office"]) == 3
     assert run(["keep", "home"]) == 5
-    assert run(["keep"]) == 2

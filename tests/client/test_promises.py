@@ -38,8 +38,8 @@ CODES = {
     "SlotsUsedUp": 7,
 }
 """Scripts test for these; none may ever change."""
-NO_DATA = {"exec", "completion"}
-"""What hands the terminal on, or prints a program."""
+NO_DATA = {"exec", "completion", "proxy", "ssh-config"}
+"""What hands the terminal or a connection on, or prints what another program reads."""
 LINES = (
     ["list"],
     ["show"],
@@ -56,6 +56,10 @@ LINES = (
     ["doctor", "office"],
     ["doctor", "nowhere"],
     ["knock", "office", "--explain"],
+    ["keep", "nowhere"],
+    ["open", "office", "nothing"],
+    ["proxy", "office", "127.0.0.1", "2222"],
+    ["ssh-config", "office"],
     ["completion", "bash"],
     ["join"],
     ["join", "spa-invite1qqqq"],
