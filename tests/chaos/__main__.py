@@ -64,6 +64,7 @@ class Run:
     def __init__(self, site: Site, rng: random.Random, folder: Path) -> None:
         self._site = site
         self._rng = rng
+        self._replaying = random.Random(rng.getrandbits(32))
         self._broken: list[str] = []
         self._recovered_s: list[tuple[float, str]] = []
         self._done: Counter[str] = Counter()
@@ -126,7 +127,7 @@ class Run:
         time.sleep(3.2)
         self._site.hear()
         recent = [knock for knock in self._site.ledger.knocks[-120:] if knock.answered_s is not None]
-        for knock in self._rng.sample(recent, min(10, len(recent))):
+        for knock in self._replaying.sample(recent, min(10, len(recent))):
             self._site.send(knock.datagram, knock.version)
         time.sleep(0.2)
         self._site.hear()

@@ -135,11 +135,11 @@ def _close_channel(site: Site) -> Iterator[None]:
 
 @fault("memory limit hit", 4, hold_s=1)
 def _memory(site: Site) -> Iterator[None]:
-    pid = site.pid(site.rng.choice((KEEPER, NETWORK)))
+    pid, most_bytes = site.pid(site.rng.choice((KEEPER, NETWORK))), site.rng.choice((1 << 16, 1 << 18))
     if not pid:
         yield
         return
-    with syscalls.memory_limited(pid, site.rng.choice((1 << 16, 1 << 18))):
+    with syscalls.memory_limited(pid, most_bytes):
         # Knocks take no new memory; reading the whole configuration again does.
         site.machine.run("/opt/spa/bin/spa-server", "reload", check=False)
         yield

@@ -42,6 +42,8 @@ class Site:
         self.lab = lab
         self.machine = machine
         self.rng = rng
+        # How many knocks there are depends on the machine; what the seed chooses must not.
+        self._leases = random.Random(rng.getrandbits(32))
         self._folder = folder
         self.laptop = lab.clients["alice"]
         self.ledger = Ledger()
@@ -99,7 +101,7 @@ class Site:
         self._next += 1
         keys = self.devices[self._next % len(self.devices)]
         version = 4 if self._next % 2 else 6
-        lease_s = self.rng.choice(LEASES_S)
+        lease_s = self._leases.choice(LEASES_S)
         slot = self._free_slot(self._next % len(self.devices))
         datagram = keys.knock("web", lease_s=lease_s, slot=slot, time_ms=self._clock_ms())
         knocked = Knocked(time.monotonic(), lease_s, version, datagram)

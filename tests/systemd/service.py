@@ -120,7 +120,8 @@ class Service:
     def end_leases(self) -> None:
         """End all that are open, so that the next test starts closed."""
         for device in {lease["device"] for lease in self.leases()}:
-            self.command("lease", "revoke", device)
+            self.command("lease", "revoke", device, check=False)  # it may have ended meanwhile
+        wait_until(lambda: not self.leases(), "the end of all leases")
 
 
 class Knocker:
