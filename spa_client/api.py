@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from spa_client.holding import Holding
 from spa_client.knocking import DEFAULT_TIMEOUT_S, Opened, Request
-from spa_client.opening import Wait, knock_once
+from spa_client.opening import Wait, knock_and_leave
 from spa_client.storage import Store
 from spa_protocol.body import Address
 
@@ -51,7 +51,7 @@ def knock(
     how long to wait for the answer. Raises a subclass of SpaError, or OSError.
     """
     store = store or Store.default()
-    return knock_once(store, store.load(name), Request(services, lease_s, source, timeout_s))
+    return knock_and_leave(store, store.load(name), Request(services, lease_s, source, timeout_s))
 
 
 @contextmanager

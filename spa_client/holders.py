@@ -1,9 +1,10 @@
 """Which processes of this user hold a perimeter open, so that only the last one to leave shuts the door.
 
 Each holder has a file with the services it needs, and a lock on it that the system takes back when its process ends,
-however it ends. All changes are made under one more lock, the guard, and it is held while a door is being shut: so
-nobody can come in between and be shut out. Like the claims on slots this is a courtesy to oneself: where the folder
-cannot be written, nobody is asked, and nothing is given back before its time. It must not know what a lease is.
+however it ends. A knock that nobody holds leaves a note until when it was to be open, which counts as a holder. All
+changes are made under one more lock, the guard, and it is held while a door is being shut: so nobody can come in
+between and be shut out. Like the claims on slots this is a courtesy to oneself: where the folder cannot be written,
+nobody is asked, and nothing is given back before its time. It must not know what a lease is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _PATIENCE_S = 5.0
 """How long another process may take to leave; it needs one answer from the server at most."""
 _PAUSE_S = 0.02
 _LONGEST = 4096
+_NOTE = "until-"
 
 
 def unneeded(own: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
@@ -50,6 +52,14 @@ class Holders:
             with contextlib.suppress(OSError):
                 return Holder(services, _entry(self._folder, services))
         return Holder(services, None)
+
+    def left_open(self, services: tuple[str, ...], until_s: float) -> None:
+        """Note that these are to stay open until that time (UTC, s since 1970), though nobody holds them."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                note = self._folder / f"{_NOTE}{int(until_s)}-{os.urandom(4).hex()}"
+                note.write_text(" ".join(services), "ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,9 @@ def _others(own: _Entry) -> list[tuple[str, ...]]:
     for path in own.path.parent.iterdir():
         if path.name == _GUARD or path == own.path:
             continue
+        if path.name.startswith(_NOTE):
+            found += _noted(path)
+            continue
         with contextlib.suppress(FileNotFoundError):
             with path.open("r+b", buffering=0) as file:
                 live = not try_lock(file)
@@ -123,3 +136,13 @@ def _others(own: _Entry) -> list[tuple[str, ...]]:
             if not live:
                 path.unlink()
     return found
+
+
+def _noted(path: Path) -> list[tuple[str, ...]]:
+    """What a note keeps open; one whose time is over is removed."""
+    until = path.name.removeprefix(_NOTE).partition("-")[0]
+    with contextlib.suppress(FileNotFoundError):
+        if until.isdigit() and time.time() < int(until):
+            return [tuple(path.read_text("ascii", "replace").split())]
+        path.unlink()
+    return []

@@ -6,6 +6,7 @@ What `knock --wait`, `exec` and a pinhole share. It must not know of terminals.
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 
 from spa_client.errors import NeverOpened, NoAnswer, Refused
@@ -43,6 +44,21 @@ def knock_once(store: Store, perimeter: Perimeter, request: Request) -> Opened:
         _keep(store, perimeter, replace(perimeter, slots=error.slots or perimeter.slots))
         raise
     _keep(store, perimeter, informed(perimeter, opened))
+    return opened
+
+
+def knock_and_leave(store: Store, perimeter: Perimeter, request: Request, wait: Wait | None = None) -> Opened:
+    """Knock, and note that what opened is to stay open for its time: whoever holds a lease meanwhile leaves it so.
+
+    With `wait` as `knock_until_open`. Raises as that does.
+    """
+    if wait is None:
+        opened = knock_once(store, perimeter, request)
+    else:
+        opened = knock_until_open(store, perimeter, request, wait)
+    if opened.left_s:
+        names = tuple(service.name for service in opened.services)
+        store.memory(perimeter.name).holders.left_open(names, time.time() + opened.left_s)
     return opened
 
 

@@ -8,7 +8,7 @@ from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names, service_names
 from spa_client.commands.options import passphrase_option, source_option, timeout_option
 from spa_client.knocking import Opened, OpenService, Request
-from spa_client.opening import Wait, knock_once, knock_until_open
+from spa_client.opening import Wait, knock_and_leave
 from spa_client.steps import Step, tell
 from spa_client.storage import Store
 
@@ -80,9 +80,7 @@ def _knocked(name: str | None, request: Request, wanted: Wait | None) -> Opened:
     store = Store.default()
     perimeter = store.load(name)
     tell("read", "the files of {} in {}", perimeter.name, store.path(perimeter.name))
-    if wanted is None:
-        return knock_once(store, perimeter, request)
-    return knock_until_open(store, perimeter, request, wanted)
+    return knock_and_leave(store, perimeter, request, wanted)
 
 
 def lines(opened: Opened) -> list[str]:

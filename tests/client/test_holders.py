@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,23 @@ def test_where_no_account_can_be_kept_nothing_is_shut(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "file" / "folder"):
         with Holders(folder).enter(()).leave() as shut:
             assert shut is None
+
+
+def test_a_knock_that_nobody_holds_keeps_its_services_open_for_its_time(tmp_path: Path) -> None:
+    kept = Holders(tmp_path)
+    ours = kept.enter(("web", "ssh"))
+    kept.left_open(("web",), time.time() + 60)
+    kept.left_open(("ssh",), time.time() - 1)
+    with ours.leave() as shut:
+        assert shut == ("ssh",)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("until-")] != []
+    with kept.enter(()).leave() as shut:
+        assert shut is None, "what was noted is among all"
+
+
+def test_a_note_is_gone_when_its_time_is_over(tmp_path: Path) -> None:
+    kept = Holders(tmp_path)
+    kept.left_open(("web",), time.time() - 1)
+    with kept.enter(()).leave() as shut:
+        assert shut == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["guard"]
