@@ -67,7 +67,7 @@ def command(
       spa-client join spa-invite1... --key ~/.ssh/id_ed25519
       spa-client join spa-invite1... --agent
     """
-    if not words and choice.agent and may_be_joined(choice.agent):
+    if not words and choice.agent and (is_provision(choice.agent) or may_be_joined(choice.agent)):
         # `--agent INVITE` was read as the agent's key of that name.
         words, choice = (choice.agent,), replace(choice, agent="")
     given, store, answers = _given(words, picture), Store.default(), not no_answer
