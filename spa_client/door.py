@@ -73,6 +73,7 @@ class Door:
         self._holding: Holding | None = None
         self._changing = asyncio.Lock()
         self._live: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[Opened]] = set()
         self._idle: asyncio.TimerHandle | None = None
         self._giving_back: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -93,6 +94,7 @@ class Door:
             for task in (*accepting, *self._live):
                 task.cancel()
             await asyncio.gather(*accepting, *self._live, return_exceptions=True)
+            await asyncio.gather(*self._opening, return_exceptions=True)
             if self._idle is not None:
                 self._idle.cancel()
             await self._give_back()
@@ -143,10 +145,25 @@ class Door:
 
     async def _opened(self) -> Opened:
         """The lease, opened if it is not, and again if it may have lapsed."""
+        # A connection that ends meanwhile must not take away the only hold on what its knock is about to open.
+        opening = asyncio.create_task(self._open())
+        self._opening.add(opening)
+        opening.add_done_callback(self._settled)
+        return await asyncio.shield(opening)
+
+    async def _open(self) -> Opened:
         async with self._changing:
+            if self._over.is_set():
+                raise BadSurroundings("the door is being closed")
             if self._holding is None:
                 self._holding = await asyncio.to_thread(self._begin)
             return await asyncio.to_thread(self._holding.assure)
+
+    def _settled(self, opening: asyncio.Task[Opened]) -> None:
+        self._opening.discard(opening)
+        # What went wrong is told to whoever waits for it, if anybody still does.
+        if not opening.cancelled():
+            opening.exception()
 
     def _begin(self) -> Holding:
         held = Holding(self._store, self._perimeter, self._request, report=self._report, session=self._session)

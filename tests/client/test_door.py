@@ -199,6 +199,16 @@ class TestTheDoor:
         assert door.told()[-1] == "given_back"
         assert len(server.closes()) == 2
 
+    def test_also_where_it_comes_while_it_is_being_opened(self, server: Gatekeeper, open_door: Open) -> None:
+        server.behaviour.delay_s = {4: 0.5, 6: 0.5}
+        with serving(answer_after_the_end) as port:
+            door = open_door(port)
+            with door.connect():
+                wait_until(lambda: bool(server.knocks()), "the knock")
+                assert door.end() == 0
+        assert door.told()[-1] == "given_back"
+        wait_until(lambda: len(server.closes()) == 2, "the close")
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who is there")
 class TestOtherUsers:
