@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from spa_client.addresses import Target, sockaddr_of
 from spa_client.errors import BadSurroundings, NoAnswer, Refused
-from spa_client.exchange import Next, Pace, Reply, ask, wall_ms
+from spa_client.exchange import Next, Reply, ask, wall_ms
 from spa_client.knocking import Opened, Opening, channel_of
 from spa_client.memory import Memory
+from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
 from spa_client.refused import refused
 from spa_client.signing.signers import unlock

@@ -16,9 +16,10 @@ from ipaddress import ip_address
 from spa_client import joining
 from spa_client.addresses import no_network, resolve, udp_ports
 from spa_client.errors import BadSurroundings, BadUsage, NoAnswer, Refused
-from spa_client.exchange import Next, Pace, Reply, ask, port_answered, wall_ms
+from spa_client.exchange import Next, Reply, ask, port_answered, wall_ms
 from spa_client.joining import Joining
 from spa_client.knocking import DEFAULT_TIMEOUT_S
+from spa_client.pace import Pace
 from spa_client.perimeter import NAME_RULE, KnownService, Perimeter, is_perimeter_name
 from spa_client.refused import refused
 from spa_client.signing.place import OWN_FILE, KeyPlace

@@ -13,9 +13,10 @@ from ipaddress import IPv6Address, ip_address
 
 from spa_client.addresses import no_network, places, resolve, udp_ports
 from spa_client.errors import BadSurroundings, BadUsage, ClockWrong, NoAnswer, Refused
-from spa_client.exchange import Next, Pace, Reply, ask, port_answered, wall_ms
+from spa_client.exchange import Next, Reply, ask, port_answered, wall_ms
 from spa_client.meant import service_hint
 from spa_client.memory import Memory
+from spa_client.pace import Pace
 from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
 from spa_client.refused import refused, skew_sentence
 from spa_client.signing.signers import unlock

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spa_client.addresses import Target
-from spa_client.exchange import Pace, Reply, ask
+from spa_client.exchange import Reply, ask
 from spa_client.knocking import Knocker, Request
 from spa_client.memory import Memory
+from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
 from spa_client.signing.signers import unlock
 from spa_protocol.answer import Answer

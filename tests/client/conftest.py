@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from spa_client.enrol import join
-from spa_client.exchange import Pace
 from spa_client.knocking import DEFAULT_TIMEOUT_S
+from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
 from spa_client.storage import FOLDER_VARIABLE, Store
 from tests.client.gatekeeper import Gatekeeper

@@ -19,8 +19,8 @@ import pytest
 from spa_client.commands import run
 from spa_client.enrol import join
 from spa_client.errors import BadConfiguration, BadSurroundings, BadUsage, NoAnswer, NotPermitted, SpaError
-from spa_client.exchange import Pace
 from spa_client.knocking import Request, knock_perimeter
+from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
 from spa_client.signing import agent, agent_channel, person
 from spa_client.signing.choosing import KeyChoice

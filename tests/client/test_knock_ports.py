@@ -12,8 +12,8 @@ from spa_client.closing import close_opened
 from spa_client.commands import run
 from spa_client.enrol import join
 from spa_client.errors import NoAnswer
-from spa_client.exchange import Pace
 from spa_client.knocking import Opened, Request, knock_perimeter
+from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 from tests.client.gatekeeper import Gatekeeper

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from spa_client.errors import NoAnswer
-from spa_client.exchange import Pace
 from spa_client.knocking import Request, knock_perimeter
+from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 from tests.client.gatekeeper import Gatekeeper

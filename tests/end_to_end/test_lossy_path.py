@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from spa_client.errors import NoAnswer, Refused
-from spa_client.exchange import Pace
 from spa_client.knocking import Request, knock_perimeter
 from spa_client.memory import Memory
+from spa_client.pace import Pace
 from tests.bad_path import BadPath, Weather, bad_path
 from tests.end_to_end.crafting import Keys
 from tests.end_to_end.crowd import enrol_crowd, keep
