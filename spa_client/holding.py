@@ -23,6 +23,7 @@ from spa_client.perimeter import Perimeter
 from spa_client.roaming import Noticed, Watch
 from spa_client.session_key import Session
 from spa_client.storage import Store
+from spa_protocol.body import Address
 
 ASSUMED_LEASE_S = 30
 """The lease of a server that does not say; its default."""
@@ -110,7 +111,7 @@ class Holding:
             with self._holder.leave():
                 raise
         self._perimeter = self._session.perimeter
-        self._watch = Watch(opened.addresses)
+        self._watch = Watch(_servers(opened))
         self._take(Cause.FIRST, opened, begun_s)
         self._thread.start()
         return self
@@ -174,7 +175,7 @@ class Holding:
         before = self._opened
         self._take(cause, opened, begun_s)
         if before is not None and cause is not Cause.DUE:
-            self._close_behind(before.openings, opened.openings)
+            self._close_behind(_all(before), opened.openings)
 
     def _take(self, cause: Cause, opened: Opened, begun_s: float) -> None:
         self._perimeter = informed(self._perimeter, opened)
@@ -182,7 +183,7 @@ class Holding:
         self._failures = 0
         self._plan(begun_s, opened.left_s)
         if self._watch is not None:
-            self._watch.follow(opened.addresses)
+            self._watch.follow(_servers(opened))
         self._tell(Held(cause, opened))
 
     def _plan(self, begun_s: float, left_s: int) -> None:
@@ -220,7 +221,7 @@ class Holding:
             if services is None:
                 self._tell(GivenBack(shut=False))
             else:
-                self._tell(self._close(_only(services, self._opened.openings)))
+                self._tell(self._close(_only(services, _all(self._opened))))
 
     def _close(self, openings: tuple[Opening, ...]) -> GivenBack:
         if not openings:
@@ -231,6 +232,16 @@ class Holding:
             # It ends by itself all the same.
             return GivenBack(shut=False, error=error if isinstance(error, SpaError) else SpaError(str(error)))
         return GivenBack(shut=True)
+
+
+def _all(opened: Opened) -> tuple[Opening, ...]:
+    """What is open, and what may be for all that is known."""
+    return (*opened.openings, *opened.unanswered)
+
+
+def _servers(opened: Opened) -> tuple[Address, ...]:
+    """The server's addresses to which the way matters."""
+    return tuple(opening.server for opening in _all(opened)) or opened.addresses
 
 
 def _only(services: tuple[str, ...], openings: tuple[Opening, ...]) -> tuple[Opening, ...]:

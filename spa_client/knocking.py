@@ -7,7 +7,7 @@ terminals: what it learns is returned, or kept through the SlotBook and SignedSo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 
@@ -90,6 +90,7 @@ class Opened:
 
     `addresses`: the server's, where it is open. `confirmed`: whether the server said so; otherwise a port was seen to
     open. `warnings`: sentences for the user. `slots`: how many knocks a minute the server takes, if it said so.
+    `unanswered`: what may be open besides, by families whose answer had not come when another's had.
     """
 
     perimeter: str
@@ -99,6 +100,7 @@ class Opened:
     warnings: tuple[str, ...] = ()
     confirmed: bool = True
     slots: int | None = None
+    unanswered: tuple[Opening, ...] = ()
 
     @property
     def left_s(self) -> int:
@@ -295,7 +297,16 @@ def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: Knocker) 
         tuple(openings),
         tuple(warnings),
         slots=slots,
+        unanswered=tuple(_perhaps_open(replies, knocker, openings)),
     )
+
+
+def _perhaps_open(replies: tuple[Reply, ...], knocker: Knocker, openings: list[Opening]) -> Iterator[Opening]:
+    """What those knocks were for that were sent and not answered; the source is what this side knows of it."""
+    for reply in replies:
+        if reply.answer is None and not reply.fault:
+            named = knocker.named.get(reply.local)
+            yield Opening(reply.target.address, named or reply.local, named is not None, openings[0].services)
 
 
 def _merged(openings: list[Opening]) -> tuple[OpenService, ...]:

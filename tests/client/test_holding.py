@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -142,6 +142,16 @@ class TestGivingBack:
         assert not changes[-1].shut
         assert isinstance(changes[-1].error, NoAnswer)
 
+    def test_a_family_that_had_not_answered_yet_is_shut_too(
+        self, server: Gatekeeper, office: Perimeter, store: Store
+    ) -> None:
+        server.behaviour.delay_s = {6: 0.5}
+        with Holding(store, office, Request(("web",), timeout_s=2.0)) as held:
+            assert [opening.server.version for opening in held.opened.openings] == [4]
+            server.behaviour.delay_s = {}
+        wait_until(lambda: {seen.source.version for seen in server.closes()} == {4, 6}, "both closes")
+        assert services(server.closes()) == {("web",)}
+
     def test_only_the_last_holder_shuts_the_door(self, server: Gatekeeper, office: Perimeter, store: Store) -> None:
         changes: list[Change] = []
         with Holding(store, office, Request()):
@@ -187,6 +197,22 @@ class TestMoving:
             wait_until(lambda: len(changes) == 2, "the knock")
         assert isinstance(changes[1], Held)
         assert changes[1].cause is Cause.MOVED
+
+    def test_the_address_of_a_family_that_had_not_answered_yet_counts(
+        self, server: Gatekeeper, office: Perimeter, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watched: list[tuple[Address, ...]] = []
+        follow = roaming.Watch.follow
+
+        def noted(watch: roaming.Watch, servers: Iterable[Address]) -> None:
+            watched.append(tuple(servers))
+            follow(watch, watched[-1])
+
+        monkeypatch.setattr(roaming.Watch, "follow", noted)
+        server.behaviour.delay_s = {6: 0.5}
+        with Holding(store, office, Request(timeout_s=2.0)):
+            server.behaviour.delay_s = {}
+        assert {address.version for address in watched[0]} == {4, 6}
 
     def test_what_was_open_for_the_address_before_is_shut(
         self, server: Gatekeeper, office: Perimeter, store: Store, move: Callable[[str | None], None]
