@@ -7,6 +7,7 @@ connection without encryption, which the client has to keep up with. It must not
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import shlex
@@ -27,6 +28,7 @@ PLAIN_SSH, CLOSED_SSH = 2200, 2222
 PLAIN_SINK, CLOSED_SINK = 9000, 9443
 MEGABYTES = 200
 RAW_MEGABYTES = 1000
+LAPTOPS = 4
 SERVICES = f"""
 [service.ssh]
 tcp = [{CLOSED_SSH}]
@@ -50,26 +52,52 @@ def measure(folder: Path, rounds: int) -> list[Section]:
         _sink(lab.server, PLAIN_SINK),
         _sink(lab.server, CLOSED_SINK),
     ):
-        alice = enrolled(server, lab.clients["alice"], "alice-laptop")
+        # Each has so many knocks a minute, so they take turns.
+        laptops = [enrolled(server, lab.clients["alice"], f"laptop-{number}") for number in range(LAPTOPS)]
+        turns = itertools.cycle(laptops)
         large = folder / "large"
         large.write_bytes(random.randbytes(MEGABYTES * 1_000_000))
+        empty = folder / "empty"
+        empty.touch()
         copies = _alternating(
             {
-                f"scp of {MEGABYTES} MB, plain": lambda: _scp(alice, folder, large, PLAIN_SSH),
-                f"scp of {MEGABYTES} MB, through proxy": lambda: _scp(alice, folder, large, CLOSED_SSH),
+                f"scp of {MEGABYTES} MB, plain": lambda: _scp(next(turns), folder, large, PLAIN_SSH),
+                f"scp of {MEGABYTES} MB, through proxy": lambda: _scp(next(turns), folder, large, CLOSED_SSH),
+                "scp of nothing, plain": lambda: _scp(next(turns), folder, empty, PLAIN_SSH),
+                "scp of nothing, through proxy": lambda: _scp(next(turns), folder, empty, CLOSED_SSH),
             },
             rounds,
         )
-        with _door(alice) as port:
+        with _door(laptops[0]) as port:
             raw = _alternating(
                 {
-                    f"{RAW_MEGABYTES} MB, plain": lambda: _pour(alice.host, str(lab.server.ipv4), PLAIN_SINK),
-                    f"{RAW_MEGABYTES} MB, through proxy": lambda: _pour_into_proxy(alice),
-                    f"{RAW_MEGABYTES} MB, through open": lambda: _pour(alice.host, "127.0.0.1", port),
+                    f"{RAW_MEGABYTES} MB, plain": lambda: _pour(lab.clients["alice"], str(lab.server.ipv4), PLAIN_SINK),
+                    f"{RAW_MEGABYTES} MB, through proxy": lambda: _pour_into_proxy(next(turns)),
+                    f"{RAW_MEGABYTES} MB, through open": lambda: _pour(lab.clients["alice"], "127.0.0.1", port),
                 },
                 rounds,
             )
-    return [_section("scp, from start to end", copies), _section("Bytes without encryption, from start to end", raw)]
+    carried = [
+        _beyond(copies[0], copies[2], "the carrying alone, plain"),
+        _beyond(copies[1], copies[3], "the carrying alone, through proxy"),
+    ]
+    scp = [
+        _section("scp, from start to end", copies[:2]),
+        _section("scp of nothing: logging in and knocking", copies[2:]),
+    ]
+    return [
+        *scp,
+        _section(f"What {MEGABYTES} MB take longer than nothing", carried),
+        _section("Bytes without encryption, from start to end", raw),
+    ]
+
+
+def _beyond(whole: Series, nothing: Series, title: str) -> Series:
+    """How much longer the whole took than nothing did, round by round."""
+    pairs = zip(whole.rounds, nothing.rounds, strict=True)
+    return Series(
+        title, whole.unit, tuple(None if one is None or other is None else one - other for one, other in pairs)
+    )
 
 
 def _section(title: str, series: Sequence[Series]) -> Section:
@@ -89,10 +117,10 @@ def _alternating(copies: dict[str, Copy], rounds: int) -> list[Series]:
     return [Series(title, "s", tuple(values)) for title, values in taken.items()]
 
 
-def _scp(alice: Laptop, folder: Path, large: Path, port: int) -> None:
+def _scp(laptop: Laptop, folder: Path, large: Path, port: int) -> None:
     proxy = shlex.join([str(SCRIPTS / "spa-client"), "proxy", "office", "%h", "%p"]) if port == CLOSED_SSH else ""
     words = ["scp", "-q", "-P", str(port), *options(folder, proxy), str(large), "root@198.51.100.1:/dev/null"]
-    alice.host.run(words, env=alice.env, timeout=300)
+    laptop.host.run(words, env=laptop.env, timeout=300)
 
 
 def _pour(host: Host, address: str, port: int) -> None:
@@ -105,9 +133,9 @@ def _pour(host: Host, address: str, port: int) -> None:
             raise OSError("the sink did not get it all")
 
 
-def _pour_into_proxy(alice: Laptop) -> None:
+def _pour_into_proxy(laptop: Laptop) -> None:
     words = [str(SCRIPTS / "spa-client"), "proxy", "office", "198.51.100.1", str(CLOSED_SINK)]
-    process = alice.host.popen(words, env=alice.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = laptop.host.popen(words, env=laptop.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     for _ in range(RAW_MEGABYTES):
@@ -118,9 +146,9 @@ def _pour_into_proxy(alice: Laptop) -> None:
 
 
 @contextlib.contextmanager
-def _door(alice: Laptop) -> Iterator[int]:
+def _door(laptop: Laptop) -> Iterator[int]:
     """The local port of `spa-client open`, which stays open all the time."""
-    door = alice.start_client("open", "office", "sink", "--json", "--idle", "3600")
+    door = laptop.start_client("open", "office", "sink", "--json", "--idle", "3600")
     assert door.stdout is not None
     yield int(json.loads(door.stdout.readline())["url"].rpartition(":")[2].strip("/"))
     door.terminate()
