@@ -75,8 +75,14 @@ class Pace:
         if signer.every_time:
             return self
         first, *later = self.questions_s
-        copies_after_s = (*self.copies_after_s, *(at_s - first for at_s in later))
-        return replace(self, questions_s=(first,), clock_s=None, copies_after_s=copies_after_s)
+        again_s = tuple(at_s - first for at_s in later)
+        return replace(
+            self,
+            questions_s=(first,),
+            clock_s=None,
+            copies_after_s=self.copies_after_s + again_s,
+            elsewhere_after_s=self.elsewhere_after_s + again_s,
+        )
 
     @classmethod
     def unanswered(cls) -> Pace:

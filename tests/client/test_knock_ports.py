@@ -16,7 +16,9 @@ from spa_client.knocking import Opened, Request, knock_perimeter
 from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
+from spa_protocol.signature import SeedSigner
 from tests.client.gatekeeper import Gatekeeper
+from tests.client.test_session_key import Touched
 from tests.stalls import wait_until
 
 Captured = pytest.CaptureFixture[str]
@@ -149,6 +151,17 @@ def test_what_reaches_several_ports_is_admitted_once(server: Gatekeeper, office:
         knock(replace(office, hosts=("127.0.0.1",)), store, Request(timeout_s=0.9))
     wait_until(lambda: set(since.ports()) == set(server.ports) and server.repeated > 0, "copies at every port")
     wait_until(lambda: len(server.requests) == len(since.datagrams()), "each of the questions once")
+
+
+def test_one_touch_is_enough_also_where_the_first_copy_at_a_further_port_is_lost(
+    server: Gatekeeper, office: Perimeter, store: Store
+) -> None:
+    let_out_only(server, server.ports[1])
+    server.behaviour.drop_first = 1
+    assert isinstance(office.signer, SeedSigner)
+    key = Touched(office.signer)
+    knock(replace(office, hosts=("127.0.0.1",), signer=key), store, Request(timeout_s=9))
+    assert key.touches == 1
 
 
 def test_a_server_that_never_answers_is_sent_a_copy_at_every_port(
