@@ -151,13 +151,16 @@ class Holding:
                 if cause is Cause.DUE and elapsed_s() < self._next_s:
                     continue  # somebody has just knocked
                 with contextlib.suppress(SpaError):
-                    self._knock(Cause.AGAIN if self._failures and cause is Cause.DUE else cause)
+                    again = bool(self._failures) and cause is Cause.DUE
+                    self._knock(Cause.AGAIN if again else cause, sparing=again)
 
-    def _knock(self, cause: Cause) -> None:
+    def _knock(self, cause: Cause, *, sparing: bool = False) -> None:
         begun_s = elapsed_s()
         try:
             self._perimeter = self._session.fresh(self._perimeter)
-            opened = knock_once(self._store, self._perimeter, self._request)
+            # While the server is away its slots are not used up, for the user may want some.
+            request = replace(self._request, sparing=sparing)
+            opened = knock_once(self._store, self._perimeter, request)
         except SlotsUsedUp as used_up:
             self._miss(used_up, used_up.wait_s)
             raise

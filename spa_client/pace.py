@@ -72,8 +72,10 @@ class Pace:
 
     def signed_by(self, signer: Signer) -> Pace:
         """The same; with one signature, where another would need another touch: later questions become copies."""
-        if signer.every_time:
-            return self
+        return self if signer.every_time else self.sparing()
+
+    def sparing(self) -> Pace:
+        """The same with one slot: what is sent later are copies, which are lost on their answer's loss alone."""
         first, *later = self.questions_s
         again_s = tuple(at_s - first for at_s in later)
         return replace(

@@ -14,7 +14,8 @@ import spa_client
 from spa_client import roaming
 from spa_client.errors import NoAnswer, Refused
 from spa_client.holding import Cause, Change, GivenBack, Held, Holding, Missed
-from spa_client.knocking import Request
+from spa_client.knocking import Opened, Request
+from spa_client.opening import knock_once
 from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 from spa_protocol.answer import AnsweredService
@@ -62,6 +63,27 @@ class TestRenewing:
         assert len(missed) == 1
         assert isinstance(missed[0].error, Refused)
         assert [change.cause for change in changes if isinstance(change, Held)][:2] == [Cause.FIRST, Cause.AGAIN]
+
+    def test_while_the_server_is_away_a_try_takes_one_slot_for_each_family(
+        self, server: Gatekeeper, office: Perimeter, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spa_client.holding._RETRY_S", 0.05)
+        server.behaviour.services = lease(1)
+        marked, used = store.folder / ".state" / "office" / "slots", list[int]()
+
+        def counted(*asked: object) -> Opened:
+            before = len(list(marked.iterdir()))
+            try:
+                return knock_once(*asked)  # type: ignore[arg-type]  # as it was called
+            finally:
+                used.append(len(list(marked.iterdir())) - before)
+
+        monkeypatch.setattr("spa_client.holding.knock_once", counted)
+        with Holding(store, office, Request(("web",), timeout_s=0.4)):
+            server.behaviour.silent = True
+            wait_until(lambda: len(used) >= 3, "the renewal, and two tries more")
+        assert used[0] > 2
+        assert used[1:3] == [2, 2]
 
     def test_tries_become_rarer(
         self, server: Gatekeeper, office: Perimeter, store: Store, monkeypatch: pytest.MonkeyPatch
