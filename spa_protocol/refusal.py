@@ -36,7 +36,7 @@ class Refusal(Enum):
         "the address named in the knock is of another family than the path it came by ({about})",
     )
     SOURCE_UNUSABLE = 18, "the source address {about} is not one that a lease can open"
-    KERNEL_FAILED = 19, "the kernel did not confirm the lease, so nothing was opened; see the server's log"
+    KERNEL_FAILED = 19, "the kernel did not confirm the lease, so count on nothing being open; see the server's log"
     CLOCK_ONLY = 20, "sent under a clock tag, which opens nothing; the clock is right, so knock again"
     INVITE_USED = 21, "the invite was already used, by another key; ask for a new one"
     INVITE_EXPIRED = 22, "the invite has expired; ask for a new one"

@@ -95,7 +95,14 @@ def group() -> None:
 
 def main() -> None:
     """The console script: run, and exit with the documented code."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = SpaError.exit_code
+    # All that was opened is closed by now. To take the interpreter apart costs a tenth of a knock.
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -118,6 +125,9 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SpaError.exit_code
+    except SystemExit:
+        # Click's own way with that; it has made the output quiet.
         return SpaError.exit_code
     except OSError as error:
         return _fail(_explain(error), _os_code(error), inside_exec)

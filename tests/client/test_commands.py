@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -263,10 +264,16 @@ class TestWhatGoesWrong:
         monkeypatch.setattr("spa_client.knocking.ask", interrupt)
         assert run(["knock", "office"]) == 130
 
-    def test_main_ends_with_the_code(self, store: Store, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-        from spa_client.commands import main
-
-        monkeypatch.setattr(sys, "argv", ["spa-client", "knock"])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == 5
+    def test_main_ends_with_the_code_when_all_that_it_said_is_out(self, store: Store) -> None:
+        words = [sys.executable, "-m", "spa_client", "list"]
+        env = {**os.environ, FOLDER_VARIABLE: str(store.folder)}
+        done = subprocess.run([*words, "--json"], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "[]\n")
+        done = subprocess.run([*words[:-1], "knock"], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 5
+        assert done.stderr.endswith("\n")
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([*words, "--json"], env=env, stdout=writer, stderr=subprocess.PIPE, check=False)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (7, b"")
