@@ -126,9 +126,9 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SpaError.exit_code
-    except SystemExit:
-        # Click's own way with that; it has made the output quiet.
-        return SpaError.exit_code
+    except SystemExit as ended:
+        # Click's own way to end a completion, with 0, and where the reader has gone, with 1.
+        return SpaError.exit_code if ended.code else 0
     except OSError as error:
         return _fail(_explain(error), _os_code(error), inside_exec)
 
