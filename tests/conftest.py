@@ -15,9 +15,12 @@ from tests.lab import Lab, LabError, check_surroundings
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
 
-# A shell starts what it runs in the background with this signal ignored, which all that is started here would inherit.
+# A shell starts what it runs in the background with the first ignored, nohup with the second, and all that is started
+# here would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 _MACHINES = ("systemd", "docs")
