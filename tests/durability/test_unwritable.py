@@ -30,7 +30,7 @@ LARGEST_FILE_BYTES = 45_000
 def small_disk(folder: Path) -> Iterator[Path]:
     """A tiny file system of its own; nothing else of this host is touched."""
     folder.mkdir()
-    _command("mount", "-t", "tmpfs", "-o", f"size={STATE_SIZE},mode=0755", "spa-test-state", str(folder))
+    _command("mount", "-t", "tmpfs", "-o", f"size={STATE_SIZE},mode=0755", f"spa-test-state-{os.getpid()}", str(folder))
     try:
         yield folder
     finally:
@@ -157,4 +157,4 @@ def test_a_server_whose_state_is_read_only_does_not_start_and_the_perimeter_stay
 
 
 def test_nothing_is_left_mounted() -> None:
-    assert f"{os.sep}disk " not in Path("/proc/mounts").read_text()
+    assert f"spa-test-state-{os.getpid()} " not in Path("/proc/mounts").read_text()

@@ -63,7 +63,7 @@ def body(
     time_ms: int,
     *,
     head: bytes = HEAD,
-    flags: int = 0,
+    action: int = 0,
     lease_s: int = 0,
     source: bytes = bytes(17),
     count: int | None = None,
@@ -73,7 +73,7 @@ def body(
     """A knock's body by hand, so that it can say what `spa_protocol` would not; cut at the one size."""
     listed = b"".join(bytes([len(name)]) + name for name in names)
     number = bytes([len(names) if count is None else count])
-    fields = head + bytes([flags]) + time_ms.to_bytes(8, "big") + lease_s.to_bytes(4, "big") + source + number
+    fields = head + bytes([action]) + time_ms.to_bytes(8, "big") + lease_s.to_bytes(4, "big") + source + number
     return (fields + listed + rest).ljust(BODY_SIZE, b"\0")[:BODY_SIZE]
 
 
@@ -109,8 +109,9 @@ def v6(text: str) -> bytes:
 
 
 MALFORMED: dict[str, Callable[[int], bytes]] = {
-    "an unknown flag": lambda at: body(at, flags=1),
-    "every flag": lambda at: body(at, flags=255),
+    "an unknown action": lambda at: body(at, action=2),
+    "the last of all actions": lambda at: body(at, action=255),
+    "a close for some seconds": lambda at: body(at, action=1, lease_s=30),
     "nine services": lambda at: body(at, names=tuple(b"web%d" % number for number in range(9))),
     "more names than it lists": lambda at: body(at, count=2),
     "fewer names than it lists": lambda at: body(at, count=0),
@@ -240,7 +241,7 @@ def test_an_enrolment_by_a_known_device_enrols_nobody(
 REASONS: dict[Refusal, Callable[[Keys], bytes]] = {
     Refusal.UNKNOWN_SERVICE: lambda keys: keys.knock("cellar"),
     Refusal.SERVICE_NOT_ALLOWED: lambda keys: keys.knock("vault"),
-    Refusal.MALFORMED: lambda keys: keys.sealed(body(now_ms(), flags=1)),
+    Refusal.MALFORMED: lambda keys: keys.sealed(body(now_ms(), action=2)),
     Refusal.UNKNOWN_VERSION: lambda keys: keys.sealed(body(now_ms(), head=bytes([9, 1, 1]))),
     Refusal.BAD_SIGNATURE: lambda keys: keys.sealed(body(now_ms()), seed=bytes(32)),
     Refusal.NOT_OPENED: lambda keys: keys.knock("web")[:-1] + b"?",
@@ -253,7 +254,7 @@ REASONS: dict[Refusal, Callable[[Keys], bytes]] = {
 ABOUT = {
     Refusal.UNKNOWN_SERVICE: "cellar",
     Refusal.SERVICE_NOT_ALLOWED: "vault",
-    Refusal.MALFORMED: "unknown flags",
+    Refusal.MALFORMED: "unknown action",
     Refusal.UNKNOWN_VERSION: "version 9, type 1, signature kind 1",
     Refusal.SOURCE_UNUSABLE: "224.0.0.1",
     Refusal.SOURCE_FAMILY: "2001:db8:1::11",

@@ -240,7 +240,10 @@ class TestContinuousIntegration:
         said = [self.step(runner, step, secret) for step in self.steps()]
         assert "this is /deploy\n" in said
         assert list((runner.folder / ".config" / "spa").glob("*")) == []
-        assert "alice-laptop+ci" in {lease["device"] for lease in server.leases()}
+        assert [(seen["device"], seen["name"]) for seen in server.json("delegation", "list")] == [
+            ("alice-laptop", "ci")
+        ]
+        assert "alice-laptop+ci" not in {lease["device"] for lease in server.leases()}, "the door is shut behind it"
 
     def test_a_device_can_be_kept_as_a_secret(self, desk: Desk, runner: Desk, server: RunningServer) -> None:
         joining = block_with("console", "base64").replace("spa-invite1...", server.invite("ci", "--address", NAME))

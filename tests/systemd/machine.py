@@ -13,6 +13,7 @@ import os
 import platform
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class Machine:
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._groups: list[Path] = []
         self.leader = 0
+        self.since_boot = ""
+        """For journalctl. Its --boot is of no use: the journal may have begun before the boot id was laid bare."""
 
     def __enter__(self) -> Machine:
         try:
@@ -110,6 +113,7 @@ class Machine:
         argv = ["nsenter", "--mount", f"--target={self._holder.pid}", "setpriv", "--pdeathsig", "KILL"]
         argv += ["sh", "-c", _BOOT, "sh", str(self._folder / "root"), groups, self.name, net]
         # The network of the machine may be set up by the machine itself, as that of any host.
+        self.since_boot = f"--since=@{time.time():.6f}"
         env = {"PATH": _PATH, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "SYSTEMD_LOG_LEVEL": "warning"}
         self._nspawn = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         wait_until(self._has_leader, "process 1 of the machine", BOOT_PATIENCE_S)
@@ -187,7 +191,7 @@ class Machine:
 
     def journal(self, *options: str) -> str:
         """What the machine has logged since it booted."""
-        return self.run("journalctl", "--boot", "--no-pager", "--output=short-monotonic", *options).stdout
+        return self.run("journalctl", self.since_boot, "--no-pager", "--output=short-monotonic", *options).stdout
 
     def _inside(self, argv: Sequence[str], user: str | None) -> list[str]:
         if not self.leader:

@@ -15,7 +15,9 @@ REFUSED = "15b4d3bb918f406686b265e66f8cde99"
 
 
 def entries(service: Service, message_id: str) -> list[dict[str, Any]]:
-    shown = service.machine.run("journalctl", "--boot", "--output=json", f"MESSAGE_ID={message_id}").stdout
+    shown = service.machine.run(
+        "journalctl", service.machine.since_boot, "--output=json", f"MESSAGE_ID={message_id}"
+    ).stdout
     return [json.loads(line) for line in shown.splitlines()]
 
 
@@ -47,7 +49,7 @@ def test_a_refusal_carries_its_reason(service: Service, alice: Laptop) -> None:
 
 def test_the_keepers_lines_are_there_under_its_own_unit(service: Service) -> None:
     shown = service.machine.run(
-        "journalctl", "--boot", "--output=json", f"--unit={KEEPER}", "SYSLOG_IDENTIFIER=spa-server"
+        "journalctl", service.machine.since_boot, "--output=json", f"--unit={KEEPER}", "SYSLOG_IDENTIFIER=spa-server"
     )
     assert shown.stdout, "the keeper has logged nothing"
 
