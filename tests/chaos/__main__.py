@@ -115,7 +115,7 @@ class Run:
         took_s = self._site.seconds_until_granted(PATIENCE_S)
         if took_s is None:
             self._break(f"fault {number}, {fault.name}: no knock was granted in the {PATIENCE_S:.0f} s after it")
-            print(self._site.machine.journal("-n", "40"), flush=True)
+            print(self._site.machine.journal("--lines=40"), flush=True)
         else:
             self._recovered_s.append((took_s, fault.name))
             if took_s > RECOVERY_S:

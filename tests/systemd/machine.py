@@ -191,7 +191,11 @@ class Machine:
 
     def journal(self, *options: str) -> str:
         """What the machine has logged since it booted."""
-        return self.run("journalctl", self.since_boot, "--no-pager", "--output=short-monotonic", *options).stdout
+        # With --since, journalctl of systemd 252 takes --lines for the first ones.
+        count = next((int(each.removeprefix("--lines=")) for each in options if each.startswith("--lines=")), 0)
+        rest = [each for each in options if not each.startswith("--lines=")]
+        said = self.run("journalctl", self.since_boot, "--no-pager", "--output=short-monotonic", *rest).stdout
+        return "".join(said.splitlines(keepends=True)[-count:])
 
     def _inside(self, argv: Sequence[str], user: str | None) -> list[str]:
         if not self.leader:
