@@ -120,7 +120,7 @@ class Run:
             self._recovered_s.append((took_s, fault.name))
             if took_s > RECOVERY_S:
                 self._break(f"fault {number}, {fault.name}: a knock was granted only {took_s:.2f} s after it")
-                print(self._site.machine.journal("-n", "25"), flush=True)
+                print(self._site.machine.journal("--lines=25"), flush=True)
 
     def _replay(self) -> None:
         """When every lease has ended, send knocks of the last minute again, as a recorder on the path can."""
