@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from spa_protocol.refusal import Refusal
-
 SLACK_S = 0.1
 """How far past its time a lease may end."""
 
@@ -47,8 +45,7 @@ class Ledger:
         """Connections that no lease can have let in.
 
         A knock that was never answered may have been granted all the same, but not later than the next one of its
-        family that was: datagrams are judged in the order in which they come. So may one of which it was answered that
-        the kernel did not confirm it: the firewall process may have been killed just before it could.
+        family that was: datagrams are judged in the order in which they come.
         """
         spans = {version: list(self._spans(version)) for version in (4, 6)}
         for each in passes:
@@ -60,6 +57,6 @@ class Ledger:
         for knock in reversed([knock for knock in self.knocks if knock.version == version]):
             if knock.answered_s is not None:
                 next_answer_s = min(next_answer_s, knock.answered_s)
-                if not knock.granted and knock.refusal != Refusal.KERNEL_FAILED.name:
+                if not knock.granted:
                     continue
             yield knock.sent_s, (knock.answered_s or next_answer_s) + knock.lease_s + SLACK_S
