@@ -6,12 +6,20 @@ It must not know the kernel: it knows the channel's other end, and services by t
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spa_server.decide.decision import Closing, Grant
 from spa_server.digest import perimeter_digest
-from spa_server.enforce.client import Events, FirewallClient, FirewallError, FirewallGone, FirewallStale
+from spa_server.enforce.client import (
+    Events,
+    FirewallClient,
+    FirewallError,
+    FirewallGone,
+    FirewallSilent,
+    FirewallStale,
+)
 from spa_server.enforce.requests import MAX_SERVICES, Wanted
 from spa_server.listen.knocks import GrantFailed
 from spa_server.service import Service
@@ -37,11 +45,28 @@ class PerimeterCounts:
     services: dict[str, ServiceCount]
 
 
+MOST_UNCONFIRMED = 1_000
+"""Grants without an answer that are remembered; each has cost the firewall process its life, or this one seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    """What may have been opened although the device was told that it was not."""
+
+    closing: Closing
+    label: str
+    end_ms: float
+    """When it is over in any case, of CLOCK_MONOTONIC."""
+
+
 class FirewallLink:
     """Arms and disarms tags and opens leases, each confirmed by the kernel before the call returns.
 
     `is_stale`: whether the firewall process was found to work from another configuration; a `reload` mends it. Between
     `lose` and `join` there is no firewall process, and whatever is asked raises FirewallGone.
+
+    A grant that was not answered may have been opened: the firewall process may end between the kernel's doing and its
+    word. `close_unconfirmed` has the next one take it back; one that is only late does so by itself.
     """
 
     def __init__(
@@ -55,6 +80,8 @@ class FirewallLink:
         self.is_stale = False
         self._alive = alive
         self._connection: FirewallClient | None = None
+        self._unanswered: list[_Unconfirmed] = []
+        self._unconfirmed: list[_Unconfirmed] = []
         self.join(channel, knock_ports, services)
 
     @property
@@ -72,6 +99,8 @@ class FirewallLink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self._unconfirmed = [*self._unconfirmed, *self._unanswered][-MOST_UNCONFIRMED:]
+            self._unanswered.clear()
 
     @property
     def _client(self) -> FirewallClient:
@@ -112,24 +141,54 @@ class FirewallLink:
         """Open all of a grant or nothing; seconds left, service by service. Raises GrantFailed."""
         wanted = [Wanted(self._numbers[item.service.name], item.lease_s) for item in grant.services]
         try:
-            return self._client.open_(grant.source, grant.destination, label, wanted)
+            left_s = self._client.open_(grant.source, grant.destination, label, wanted)
+        except FirewallError as error:
+            if isinstance(error, FirewallGone | FirewallSilent) and not self.is_away:
+                self._doubt(grant, label)
+            self.is_stale |= isinstance(error, FirewallStale)
+            raise GrantFailed(str(error)) from error
+        # What the device has been told of is not to be taken back.
+        self._unanswered = [each for each in self._unanswered if not _is_same_way(each, grant, label)]
+        self._unconfirmed = [each for each in self._unconfirmed if not _is_same_way(each, grant, label)]
+        return left_s
+
+    def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
+        """Close what the label has open of these; the services of which something was. Raises GrantFailed."""
+        try:
+            return self._close(closing, label)
         except FirewallError as error:
             self.is_stale |= isinstance(error, FirewallStale)
             raise GrantFailed(str(error)) from error
 
-    def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
-        """Close what the label has open of these; the services of which something was. Raises GrantFailed."""
+    def close_unconfirmed(self) -> None:
+        """Take back what may have been opened without an answer; to be asked every turn. Raises FirewallError."""
+        while self._unconfirmed and not self.is_away and not self.is_stale:
+            each = self._unconfirmed[0]
+            if time.monotonic() * 1000 < each.end_ms:
+                services = tuple(service for service in each.closing.services if service.name in self._numbers)
+                self._close(replace(each.closing, services=services), each.label)
+            self._unconfirmed.remove(each)
+
+    def _close(self, closing: Closing, label: str) -> tuple[Service, ...]:
         ended: list[Service] = []
-        try:
-            for start in range(0, len(closing.services), MAX_SERVICES):
-                some = closing.services[start : start + MAX_SERVICES]
-                numbers = [self._numbers[service.name] for service in some]
-                counts = self._client.close_leases(closing.source, closing.destination, label, numbers)
-                ended += (service for service, count in zip(some, counts, strict=True) if count)
-        except FirewallError as error:
-            self.is_stale |= isinstance(error, FirewallStale)
-            raise GrantFailed(str(error)) from error
+        for start in range(0, len(closing.services), MAX_SERVICES):
+            some = closing.services[start : start + MAX_SERVICES]
+            numbers = [self._numbers[service.name] for service in some]
+            counts = self._client.close_leases(closing.source, closing.destination, label, numbers)
+            ended += (service for service, count in zip(some, counts, strict=True) if count)
         return tuple(ended)
+
+    def _doubt(self, grant: Grant, label: str) -> None:
+        closing = Closing(grant.source, grant.destination, tuple(item.service for item in grant.services))
+        longest_s = max((item.lease_s for item in grant.services), default=0)
+        end_ms = (time.monotonic() + longest_s) * 1000
+        self._unanswered = [*self._unanswered, _Unconfirmed(closing, label, end_ms)][-MOST_UNCONFIRMED:]
+
+
+def _is_same_way(each: _Unconfirmed, grant: Grant, label: str) -> bool:
+    """Whether the grant is to the same device on the same way, so that closing what is in doubt would end it."""
+    ends = grant.source, grant.destination
+    return each.label == label and (each.closing.source, each.closing.destination) == ends
 
 
 def _numbered(services: Sequence[Service]) -> dict[str, int]:

@@ -145,6 +145,7 @@ class NetworkProcess:
         if not self._link.is_away:
             if self._is_unsure or self._link.is_stale:
                 self._faults.attempt("configuration", self._take_over)
+            self._faults.attempt("leases in doubt", self._link.close_unconfirmed)
             self._faults.attempt("gate", lambda: self._judge.keep_up(now))
         self._port.listen(not self._rejoining.holds_knocks)
         self._faults.attempt("state", lambda: self._judge.keep_house(now))

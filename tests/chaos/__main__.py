@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import random
 import signal
 import socket
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.ledger import Passed
-from tests.chaos.site import DEVICES, PORT, Probe, Site, stage
+from tests.chaos.site import DEVICES, KEEPER, NETWORK, PORT, Probe, Site, stage
 from tests.systemd.installing import build_wheel
 
 RECOVERY_S = 2.0
@@ -97,6 +98,7 @@ class Run:
     def _do(self, number: int, fault: Fault) -> None:
         """One fault, at a random moment around the arrival of a knock, and the recovery from it."""
         self._done[fault.name] += 1
+        begun_s, pids = time.monotonic(), {unit: self._site.pid(unit) for unit in (KEEPER, NETWORK)}
         acting = fault.act(self._site)
         hold_s = self._rng.uniform(0, fault.hold_s)
         if self._rng.random() < 0.8:
@@ -113,6 +115,10 @@ class Run:
         except Exception as error:
             self._break(f"fault {number}, {fault.name}, could not be done: {error}")
         took_s = self._site.seconds_until_granted(PATIENCE_S)
+        ended = {unit for unit, pid in pids.items() if self._site.pid(unit) != pid}
+        if KEEPER in ended:
+            # The network process has the next keeper close what is in doubt before anything else; unless it ended, too.
+            self._site.ledger.doubt(begun_s, math.inf if NETWORK in ended else time.monotonic())
         if took_s is None:
             self._break(f"fault {number}, {fault.name}: no knock was granted in the {PATIENCE_S:.0f} s after it")
             print(self._site.machine.journal("--lines=40"), flush=True)
@@ -199,6 +205,7 @@ def _near(site: Site, stray: Passed) -> str:
         return "nobody had knocked"
     last = before[-1]
     answered = "never" if last.answered_s is None else f"{stray.first_s - last.answered_s:.3f} s before"
+    answered += f", {last.refusal or 'granted'}"
     return f"last knock {stray.first_s - last.sent_s:.3f} s before, answered {answered}, for {last.lease_s} s"
 
 

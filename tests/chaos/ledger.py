@@ -24,6 +24,8 @@ class Knocked:
     answered_s: float | None = None
     granted: bool = False
     refusal: str = ""
+    doubtful_until_s: float | None = None
+    """Of one that was refused because the kernel did not confirm it, as its keeper ended: until then it may be open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,14 @@ class Ledger:
     """Everything that one laptop sent and got."""
 
     knocks: list[Knocked] = field(default_factory=list)
+
+    def doubt(self, since_s: float, until_s: float) -> None:
+        """The keeper ended in between: what it was asked for last, it may have opened and not said so."""
+        for knock in reversed(self.knocks):
+            if knock.sent_s < since_s:
+                break
+            if knock.refusal == "KERNEL_FAILED" and not knock.granted:
+                knock.doubtful_until_s = until_s
 
     def unexplained(self, passes: Iterable[Passed]) -> Iterator[Passed]:
         """Connections that no lease can have let in.
@@ -58,5 +68,7 @@ class Ledger:
             if knock.answered_s is not None:
                 next_answer_s = min(next_answer_s, knock.answered_s)
                 if not knock.granted:
+                    if knock.doubtful_until_s is not None:
+                        yield knock.sent_s, min(knock.doubtful_until_s, knock.answered_s + knock.lease_s + SLACK_S)
                     continue
             yield knock.sent_s, (knock.answered_s or next_answer_s) + knock.lease_s + SLACK_S

@@ -67,8 +67,21 @@ def end_timers(pid: int) -> int:
 @contextlib.contextmanager
 def failing(pid: int, call: str, error: str, chance: str) -> Iterator[None]:
     """Within the block a system call of the process fails; `chance` is strace's `when`, such as "1+3"."""
-    inject = f"inject={call}:error={error}:when={chance}"
-    argv = ["strace", "-qq", "-f", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={call}", "-e", inject]
+    with _injecting(pid, call, f"error={error}:when={chance}"):
+        yield
+
+
+@contextlib.contextmanager
+def dying(pid: int, call: str, number: int) -> Iterator[None]:
+    """Within the block the process is killed as it makes that call for the so-manyth time, before it is done."""
+    with _injecting(pid, call, f"signal=SIGKILL:error=EINTR:when={number}"):
+        yield
+
+
+@contextlib.contextmanager
+def _injecting(pid: int, call: str, what: str) -> Iterator[None]:
+    argv = ["strace", "-qq", "-f", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={call}"]
+    argv += ["-e", f"inject={call}:{what}"]
     strace = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end_s = time.monotonic() + 2
