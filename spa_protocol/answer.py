@@ -15,6 +15,18 @@ from spa_protocol.signature import SeedSigner, VerifyingKey
 from spa_protocol.tag import FEWEST_SLOTS
 
 MAX_ABOUT = 63
+CHECKPOINT_HASH_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the server's audit trail had come: the number of its newest record, and the first 16 bytes of its hash.
+
+    Whoever keeps it can show later that a trail was cut short or written anew.
+    """
+
+    seq: int
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +51,7 @@ class Answer:
     `refusal`: None where granted. `time_ms`: the server's clock, UTC. `seen` and `seen_port`: where the request came
     from. `slots`: how many knock slots a minute the server arms for a device, or for all delegates of one. `about`:
     what a refusal concerns, or the device's label. `services`: those granted; after an enrolment, those that the device
-    may open.
+    may open. `checkpoint`: of the audit trail, None where the server tells none.
     """
 
     refusal: Refusal | None
@@ -49,6 +61,7 @@ class Answer:
     slots: int
     about: str = ""
     services: tuple[AnsweredService, ...] = ()
+    checkpoint: Checkpoint | None = None
 
     def body(self) -> bytes:
         """The 400-byte body; raises ValueError for what the protocol cannot say."""
@@ -72,6 +85,11 @@ class Answer:
             writer.number(service.tcp_port, 2)
             writer.number(service.udp_port, 2)
             writer.number(int(service.needs_signed_source), 1)
+        if self.checkpoint is not None:
+            if not self.checkpoint.seq or len(self.checkpoint.hash) != CHECKPOINT_HASH_SIZE:
+                raise ValueError(f"a checkpoint is a number from 1 on and {CHECKPOINT_HASH_SIZE} bytes")
+            writer.number(self.checkpoint.seq, 8)
+            writer.raw(self.checkpoint.hash)
         return writer.finish()
 
     @classmethod
@@ -89,8 +107,12 @@ class Answer:
         if seen is None or len(about) > MAX_ABOUT or not about.isprintable() or count > MAX_SERVICES:
             raise MalformedBody("answer")
         services = tuple(_read_service(reader) for _ in range(count))
+        seq, hash_ = reader.number(8), reader.raw(CHECKPOINT_HASH_SIZE)
+        if not seq and any(hash_):
+            raise MalformedBody("checkpoint")
         reader.finish()
-        return cls(refusal, time_ms, seen, seen_port, slots, about, services)
+        checkpoint = Checkpoint(seq, hash_) if seq else None
+        return cls(refusal, time_ms, seen, seen_port, slots, about, services, checkpoint)
 
 
 def _read_service(reader: BodyReader) -> AnsweredService:

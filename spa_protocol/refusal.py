@@ -46,6 +46,18 @@ class Refusal(Enum):
     DELEGATION_REVOKED = 26, "the delegation was revoked; ask the one who gave it"
     DELEGATION_TOO_LONG = 27, "the delegation runs for longer than the server allows ({about}); ask for a shorter one"
     SERVICE_NOT_DELEGATED = 28, "the delegation does not include service {about}"
+    POLICY_FORBIDS = 29, "the policy forbids it ({about})"
+    POLICY_FAULT = 30, "the policy could not be evaluated, so nothing was opened; see the server's log"
+    RISK_TOO_HIGH = 31, "the session looks too risky ({about}); ask an operator, who sees why: `spa-server why`"
+    STEP_UP_NEEDED = 32, "a second factor is needed ({about}); knock again with a code: --code"
+    CODE_WRONG = 33, "the one-time code is wrong, or was used before; wait for the next one"
+    APPROVAL_NEEDED = (
+        34,
+        "somebody has to approve it first; ask an approver to run: spa-client approve PERIMETER {about}",
+    )
+    NO_SUCH_REQUEST = 35, "no request {about} is waiting: it was decided, has expired, or never was"
+    NOT_AN_APPROVER = 36, "the policy does not let this device decide on request {about}"
+    USER_DISABLED = 37, "the user is disabled; `spa-server user enable` lets them in again"
 
     def __init__(self, code: int, template: str) -> None:
         self.code = code

@@ -175,6 +175,8 @@ class KnockHandler:
         if unrecorded is not None:
             return self._refuse(arrival, asker, unrecorded)
         standing, delegated = holder.standing(arrival.at.wall_s), self._delegated(asker, arrival.at)
+        if read.action in (Action.APPROVE, Action.DENY):
+            return self._refuse(arrival, asker, Refused(Refusal.NO_SUCH_REQUEST, str(read.request)))
         if read.action is Action.CLOSE:
             closing = decide_close(read, arrival.path, standing, self._rules.services, delegated)
             if isinstance(closing, Refused):

@@ -7,7 +7,7 @@ Knows SQL only. What a row means is told by the module that reads it: `registry`
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 """Kept in `PRAGMA user_version`. 0 is a file that was never filled."""
 
 _DELEGATIONS = (
@@ -33,6 +33,12 @@ _DELEGATIONS = (
     ) STRICT, WITHOUT ROWID
     """,
 )
+
+_USERS: tuple[str, ...] = ()
+_BASELINES: tuple[str, ...] = ()
+_REQUESTS: tuple[str, ...] = ()
+_SESSIONS: tuple[str, ...] = ()
+_TRUST = (*_USERS, *_BASELINES, *_REQUESTS, *_SESSIONS)
 
 TABLES = (
     """
@@ -132,7 +138,8 @@ TABLES = (
     ) STRICT
     """,
     *_DELEGATIONS,
+    *_TRUST,
 )
 
-UPGRADES = {1: _DELEGATIONS}
+UPGRADES = {1: _DELEGATIONS, 2: _TRUST}
 """What makes of a file of each older version one of the next."""

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
+from spa_protocol.posture import Posture
 from spa_server.service import Address
 from spa_server.tell.event_types import TYPES, EventType
 
@@ -38,6 +39,8 @@ class Event:
     `user` and `device` are whom it concerns, `delegate` who acts for that device by its leave; `actor` is who did it,
     where that is a person at a command line.
     `services` are pairs of a name and seconds. `session` is the same in all records of one knock or one command.
+    `risk` is the score, 0 to 100, and `risk_parts` what it is the sum of; `policies` are the ids of those that decided,
+    in the policy of that hash; `request` is the number of a wish that somebody has to approve.
     """
 
     type: EventType
@@ -54,6 +57,12 @@ class Event:
     session: str = ""
     skew_ms: int | None = None
     actor: Actor | None = None
+    posture: Posture | None = None
+    risk: int | None = None
+    risk_parts: tuple[tuple[str, int], ...] = ()
+    policies: tuple[str, ...] = ()
+    policy_hash: str = ""
+    request: int = 0
 
 
 def happened(log: logging.Logger, event: Event) -> None:
