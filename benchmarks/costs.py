@@ -19,10 +19,14 @@ from benchmarks.figures import Series
 from spa_protocol.answer import Answer, seal_answer
 from spa_protocol.keys import KEY_SIZE, Channel, derive, public_key
 from spa_protocol.knock import Knock, seal_knock
+from spa_protocol.posture import Posture
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
 from spa_protocol.signature import SeedSigner, VerifyingKey
+from spa_server.decide.context import Approval, Context
 from spa_server.decide.decision import DeviceStanding, decide
 from spa_server.decide.decision import Path as Way
+from spa_server.decide.policy import Judgement, Policy
+from spa_server.decide.vocabulary import DEFAULT_POLICY, Action
 from spa_server.enforce.client import FirewallClient
 from spa_server.enforce.firewall import Enforced, Firewall
 from spa_server.enforce.leases import Grant, open_leases
@@ -41,6 +45,26 @@ WEB = Service("web", tcp=(PortRange(8443, 8443),), udp=(), roles=frozenset({"adm
 LABEL = "laptop-0"
 LEASE_S = 1
 DIGEST = b"the same"
+
+
+def _context(source: IPv4Address) -> Context:
+    return Context(
+        user="alice",
+        roles=frozenset({"admin"}),
+        device=LABEL,
+        delegate="",
+        attested=False,
+        posture=Posture(),
+        posture_age_s=0,
+        risk=0,
+        source=source,
+        hour=12,
+        minute=0,
+        weekday=3,
+        mfa_age_s=None,
+        approval=Approval(),
+        renews=False,
+    )
 
 
 def measure(server: Host, rounds: int) -> list[Series]:
@@ -67,12 +91,19 @@ def measure(server: Host, rounds: int) -> list[Series]:
         )
 
     way = Way(source, destination)
+    policy = Policy(DEFAULT_POLICY, (WEB,))
+    in_context = _context(source)
+
+    def judge(service: Service) -> Judgement:
+        return policy.judge(in_context, service.name, Action.OPEN)
+
     series = [
         _timed("open the seal", rounds, lambda _: unseal(datagram, keys.request_seal)),
         _timed(
             "verify the signature", rounds, lambda _: opened.is_signed_by(VerifyingKey(public), Domain.KNOCK, identity)
         ),
-        _timed("parse and decide", rounds, lambda _: decide(Knock.parse(opened.body), way, standing, (WEB,))),
+        _timed("decide by the policy", rounds, lambda _: decide(knock, way, standing, (WEB,), judge)),
+        _timed("parse", rounds, lambda _: Knock.parse(opened.body)),
     ]
     with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder, open_store(Path(folder), create=True) as store:
         used = UsedSlots(store)

@@ -74,6 +74,7 @@ class ServerConfig:
     audit_file_mib: int
     audit_files: int
     metrics: Path | LoopbackPort | None
+    policy_file: Path | None
 
     @property
     def knock_ports(self) -> tuple[int, ...]:
@@ -180,6 +181,7 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         audit_file_mib=keys.one("audit_file_mib", whole(1, 4096, "MiB"), DEFAULT_AUDIT_FILE_MIB),
         audit_files=keys.one("audit_files", whole(2, 1000), DEFAULT_AUDIT_FILES),
         metrics=keys.one("metrics", _metrics_place, None),
+        policy_file=_optional_path(keys, "policy_file"),
     )
     keys.finish()
     _check_more_knock_ports(keys, config)
@@ -201,6 +203,11 @@ def _metrics_place(value: object) -> Path | LoopbackPort:
     if isinstance(value, str) and value.startswith("/"):
         return Path(_path(_LONGEST_SOCKET_PATH)(value))
     return loopback_port(value)
+
+
+def _optional_path(keys: Table, key: str) -> Path | None:
+    value = keys.one(key, _path(), None)
+    return None if value is None else Path(value)
 
 
 def _path(longest: int = 4095) -> Callable[[object], str]:

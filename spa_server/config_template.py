@@ -22,6 +22,8 @@ from spa_server.config import (
 from spa_server.service import MAX_PORTS
 from spa_server.service_table import BLANK
 
+EXAMPLE_POLICY = "/etc/spa/policy.cedar"
+
 _TEMPLATE = """\
 # The configuration of spa-server. Lines that start with '#' and a key show the default, or an example where there is
 # none; take the '#' away to change one. After an edit run: spa-server reload. It checks the whole file first, and where
@@ -73,6 +75,10 @@ addresses = [{addresses}]
 #audit_file_mib = {audit_file_mib}
 #audit_files = {audit_files}
 
+# Who may open what, when, from where and in what state of health: a policy in Cedar. Without this key a device may open
+# the services that its roles name. Try it before a reload with: spa-server policy check
+{policy_file}
+
 # Where Prometheus may read numbers: a loopback address and port, or the path of a Unix socket. Without it, nowhere.
 #metrics = "127.0.0.1:9462"
 
@@ -96,6 +102,12 @@ roles = ["admin"]
 # What becomes of open connections when the lease ends: "cut" or "keep".
 #on_expiry = "cut"
 
+# What the policy (policy.cedar) can go by: groups that the service belongs to, how much harm whoever gets in can do
+# ("low", "normal" or "high"), and whether somebody has to approve each use.
+#groups = ["consoles"]
+#sensitivity = "normal"
+#needs_approval = false
+
 # The addresses at which the service is reached, where they differ from the one that was knocked at. Its ports are then
 # closed at these and at this host's own; without hosts, at every address that this host forwards to, too.
 #hosts = ["192.0.2.10", "2001:db8::10"]
@@ -115,6 +127,7 @@ def template(
     state_folder: str = DEFAULT_STATE_FOLDER,
     control_socket: str = DEFAULT_CONTROL_SOCKET,
     user: str = DEFAULT_USER,
+    policy_file: str = "",
 ) -> str:
     """The commented server.toml of a new server that clients reach at the addresses.
 
@@ -132,6 +145,7 @@ def template(
         slots=DEFAULT_SLOTS,
         delegate_slots=DEFAULT_DELEGATE_SLOTS,
         max_delegation_s=DEFAULT_MAX_DELEGATION_S,
+        policy_file=_line("policy_file", policy_file or EXAMPLE_POLICY, "" if policy_file else EXAMPLE_POLICY),
         audit_file=_quoted(f"{state_folder.rstrip('/')}/audit.jsonl"),
         audit_file_mib=DEFAULT_AUDIT_FILE_MIB,
         audit_files=DEFAULT_AUDIT_FILES,

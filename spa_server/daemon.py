@@ -19,6 +19,7 @@ from spa_server import notify, privilege
 from spa_server.config import ServerConfig
 from spa_server.enforce import perimeter
 from spa_server.keeper.loop import Keeper
+from spa_server.kept_policy import starting_policy
 from spa_server.listen import sockets
 from spa_server.listen.network import Inherited
 from spa_server.remember.identity import ServerIdentity, identity_path, read_identity
@@ -36,9 +37,11 @@ CHILD_PATIENCE_S = 3
 def run(config: ServerConfig) -> int:
     """Run the server until it is told to stop; the exit code.
 
-    Raises what keeps it from starting: StateError, NoSuchUser, PortTaken, AlreadyRunning, or an error of the perimeter.
+    Raises what keeps it from starting: ConfigError, StateError, NoSuchUser, PortTaken, AlreadyRunning, or an error of
+    the perimeter.
     """
     refuse_second_server(config.control_socket)
+    policy, is_last_good = starting_policy(config)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     knock_sockets, keeper = _close_ports_and_bind(config, ours)
     account = privilege.find_user(config.user)
@@ -49,7 +52,15 @@ def run(config: ServerConfig) -> int:
     child = os.fork()
     if child == 0:
         keeper.let_go()
-        inherited = Inherited(tuple(knock_sockets), control_socket, theirs, identity, metrics_socket)
+        inherited = Inherited(
+            tuple(knock_sockets),
+            control_socket,
+            theirs,
+            identity,
+            policy,
+            metrics_socket,
+            is_last_good=is_last_good,
+        )
         _network_process(config, inherited, account)
     theirs.close()
     for sock in (*knock_sockets, control_socket, metrics_socket):

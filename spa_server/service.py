@@ -30,6 +30,14 @@ class SourcePolicy(StrEnum):
     """The datagram's source address, unless the knock names one."""
 
 
+class Sensitivity(StrEnum):
+    """How much harm whoever gets in can do; what follows from it is the policy's affair."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 class OnExpiry(StrEnum):
     """What happens to sessions that are open when their lease ends."""
 
@@ -75,6 +83,9 @@ class Service:
     hosts: tuple[Address, ...] = ()
     forward_to: tuple[ForwardTarget, ...] = ()
     masquerade: bool = False
+    groups: frozenset[str] = frozenset()
+    sensitivity: Sensitivity = Sensitivity.NORMAL
+    needs_approval: bool = False
 
     def reaches(self, version: int) -> bool:
         """Whether the service is to be had over IP version 4 or 6: its hosts and inner hosts, if any, say so."""

@@ -10,7 +10,16 @@ from collections.abc import Iterable
 
 from spa_protocol.names import is_role, is_service_name
 from spa_server.addresses import host, target
-from spa_server.service import MAX_LEASED, MAX_PORTS, ForwardTarget, OnExpiry, PortRange, Service, SourcePolicy
+from spa_server.service import (
+    MAX_LEASED,
+    MAX_PORTS,
+    ForwardTarget,
+    OnExpiry,
+    PortRange,
+    Sensitivity,
+    Service,
+    SourcePolicy,
+)
 from spa_server.toml_table import Bad, Problem, Table, choice, flag, say, text, under, whole
 
 MAX_SERVICES = 64
@@ -68,6 +77,11 @@ def _service(name: str, table: Table) -> Service:
         hosts=table.many("hosts", host, "addresses"),
         forward_to=_targets(table),
         masquerade=table.one("masquerade", flag, BLANK.masquerade),
+        groups=frozenset(
+            table.many("groups", text(is_service_name, "a group: lower-case letters, digits, '-'"), "groups")
+        ),
+        sensitivity=table.one("sensitivity", choice(Sensitivity), BLANK.sensitivity),
+        needs_approval=table.one("needs_approval", flag, BLANK.needs_approval),
     )
     table.finish()
     _check_service(service, table)

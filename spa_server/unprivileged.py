@@ -18,8 +18,10 @@ from pathlib import Path
 
 from spa_server import notify, privilege
 from spa_server.config import ConfigError, ServerConfig
+from spa_server.decide.policy import Policy
 from spa_server.keeper.applied import read_with_text, save_applied, starting_config
 from spa_server.keeper.channel import CHANNEL
+from spa_server.kept_policy import keep_policy, starting_policy
 from spa_server.listen.knock_port import open_knock_sockets
 from spa_server.listen.network import Inherited
 from spa_server.remember.identity import identity_path, read_identity
@@ -50,6 +52,7 @@ def run(config_path: Path) -> int:
     """
     found = starting_config(config_path)
     config = replace(found, path=config_path)
+    policy, policy_is_last_good = starting_policy(config)
     if os.geteuid() != privilege.find_user(config.user).pw_uid:
         raise NotThisUser(f"the server runs as root or, beside a kept perimeter, as user {config.user}")
     identity = read_identity(identity_path(config.path, config.state_folder))
@@ -65,23 +68,25 @@ def run(config_path: Path) -> int:
         control_socket,
         channel,
         identity,
+        policy,
         metrics_socket,
-        is_last_good=found.path != config_path,
+        is_last_good=found.path != config_path or policy_is_last_good,
         taken_over=_keep,
         reach=partial(connect, path),
     )
     if not inherited.is_last_good:
-        _keep(config)
+        _keep(config, policy)
     return serve(config, inherited, alone=FAULT)
 
 
-def _keep(config: ServerConfig) -> None:
+def _keep(config: ServerConfig, policy: Policy) -> None:
     """Have a copy to go by should the file be bad when this process next starts, in the unit's own folder."""
     if os.environ.get("STATE_DIRECTORY"):
         with contextlib.suppress(ConfigError):
             found, text = read_with_text(config.path)
             if found == config:
                 save_applied(config.path, text)
+        keep_policy(config, policy)
 
 
 def reach_perimeter(path: Path, patience_s: float = KEEPER_PATIENCE_S) -> socket.socket:

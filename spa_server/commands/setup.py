@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 
 from spa_protocol.keys import KEY_SIZE
+from spa_server import policy_file
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.options import config_option, json_option
 from spa_server.config import DEFAULT_CONTROL_SOCKET, DEFAULT_PATH, DEFAULT_STATE_FOLDER, DEFAULT_USER, load
 from spa_server.config_template import template
+from spa_server.decide.vocabulary import DEFAULT_POLICY
 from spa_server.privilege import NoSuchUser, acting_as_owner_of, find_user
 from spa_server.remember.fence import mark_new
 from spa_server.remember.identity import FILE_NAME, ServerIdentity, create_identity
@@ -83,13 +85,16 @@ def make_server(
     """Make the keys, server.toml and the state folder, and the user where it is missing. Overwrites nothing."""
     key_path = config_path.parent / FILE_NAME
     _refuse_to_overwrite(config_path, key_path, state_folder / "state.sqlite3", state_folder / FILE_NAME)
-    text = _template(addresses or (socket.getfqdn(),), state_folder, control_socket, user)
+    policy_path = config_path.parent / policy_file.FILE_NAME
+    text = _template(addresses or (socket.getfqdn(),), state_folder, control_socket, user, policy_path)
     account = _find_or_make_user(user)
     _make_folder(state_folder, account)
     with acting_as_owner_of(state_folder), open_store(state_folder, create=True) as store:
         mark_new(store)
     config_path.parent.mkdir(parents=True, exist_ok=True)
     identity = create_identity(key_path, os.urandom(KEY_SIZE))
+    if not policy_path.exists():
+        policy_path.write_text(DEFAULT_POLICY, encoding="utf-8")
     with config_path.open("x", encoding="utf-8") as file:
         file.write(text)
     # Noted by a server that had another key, whose datagrams mean nothing to this one.
@@ -127,9 +132,17 @@ def _make_folder(folder: Path, account: pwd.struct_passwd) -> None:
     folder.chmod(0o700)
 
 
-def _template(addresses: tuple[str, ...], state_folder: Path, control_socket: Path, user: str) -> str:
+def _template(
+    addresses: tuple[str, ...], state_folder: Path, control_socket: Path, user: str, policy_path: Path
+) -> str:
     try:
-        return template(addresses, state_folder=str(state_folder), control_socket=str(control_socket), user=user)
+        return template(
+            addresses,
+            state_folder=str(state_folder),
+            control_socket=str(control_socket),
+            user=user,
+            policy_file=str(policy_path.absolute()),
+        )
     except ValueError as error:
         raise Stop(Exit.USAGE, f"{error}; see --address") from error
 
@@ -159,6 +172,7 @@ def _say(as_json: bool, identity: ServerIdentity, config_path: Path, key_path: P
         click.echo(json.dumps({"identity": identity.text, **paths}))
         return
     click.echo(f"configuration  {config_path}   (read it: services and roles are there)")
+    click.echo(f"policy         {config_path.parent / policy_file.FILE_NAME}   (who may open what, when and how)")
     click.echo(f"server's key   {key_path}   (private; back it up)")
     click.echo(f"state          {state_folder}   (private; back it up)")
     click.echo(f"identity       {identity.text}")

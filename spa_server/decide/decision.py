@@ -1,18 +1,19 @@
 """The decision: may this device have these services, from there, for how long?
 
-Pure: a verified request, what the registry says of its device, the services there are, the time. It must not know of
-sockets, files, the kernel or the clock, so that every rule can be tried by the thousand. What was verified before, and
-what is recorded after, is the business of `spa_server.listen.knocks`.
+Pure: a verified request, what the registry says of its device, the services there are, what the policy says of each,
+the time. It must not know of sockets, files, the kernel or the clock, so that every rule can be tried by the thousand.
+What was verified before, and what is recorded after, is the business of `spa_server.listen.knocks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spa_protocol.delegation import Certificate
 from spa_protocol.knock import MAX_SERVICES, Knock
 from spa_protocol.refusal import Refusal
+from spa_server.decide.policy import Judgement, Outcome
 from spa_server.service import Address, Service, SourcePolicy, is_unicast
 
 
@@ -97,8 +98,20 @@ def freshness(time_ms: int, now_ms: int, max_skew_ms: int) -> Refusal | None:
     return None
 
 
-def allowed_services(roles: frozenset[str], services: Sequence[Service]) -> tuple[Service, ...]:
-    """The services that one of the roles may open, in the configuration's order."""
+JudgeService = Callable[[Service], Judgement]
+"""What the policy says, in the context of this knock, to opening a service."""
+
+_ANSWERS = {
+    Outcome.NOT_PERMITTED: Refusal.SERVICE_NOT_ALLOWED,
+    Outcome.FORBIDDEN: Refusal.POLICY_FORBIDS,
+    Outcome.STEP_UP: Refusal.STEP_UP_NEEDED,
+    Outcome.APPROVAL: Refusal.APPROVAL_NEEDED,
+    Outcome.FAULT: Refusal.POLICY_FAULT,
+}
+
+
+def services_of_roles(roles: frozenset[str], services: Sequence[Service]) -> tuple[Service, ...]:
+    """The services that name one of the roles, in the configuration's order."""
     return tuple(service for service in services if roles & service.roles)
 
 
@@ -107,20 +120,24 @@ def decide(
     path: Path,
     device: DeviceStanding,
     services: Sequence[Service],
+    judge: JudgeService,
     delegated: Delegated | None = None,
 ) -> Grant | Refused:
     """Grant all that the knock asks for, or refuse all of it with one reason.
 
-    `delegated`: by which certificate the knock comes; None where the device itself knocks.
+    A refusal that says APPROVAL_NEEDED is about the service. `judge`: the policy. `delegated`: by which certificate the
+    knock comes; None where the device itself knocks.
     """
     shut_out = _shut_out(device, delegated)
     if shut_out is not None:
         return shut_out
-    allowed = allowed_services(device.roles, services)
-    if delegated is None:
-        chosen = _choose(knock.services, allowed, services)
-    else:
-        chosen = _delegate_chooses(knock.services, delegated.certificate, allowed, services)
+    wanted = knock.services
+    if delegated is not None:
+        for name in wanted:
+            if name not in delegated.certificate.services:
+                return Refused(Refusal.SERVICE_NOT_DELEGATED, name)
+        wanted = wanted or delegated.certificate.services
+    chosen = _choose(wanted, services, judge)
     if isinstance(chosen, Refused):
         return chosen
     source = _source(knock.source, path, chosen)
@@ -171,29 +188,26 @@ def _shut_out(device: DeviceStanding, delegated: Delegated | None) -> Refused | 
     return None
 
 
-def _delegate_chooses(
-    wanted: tuple[str, ...], certificate: Certificate, allowed: tuple[Service, ...], services: Sequence[Service]
-) -> tuple[Service, ...] | Refused:
-    """What the certificate names, or of that what is wanted; the device itself must be allowed all of it."""
-    for name in wanted:
-        if name not in certificate.services:
-            return Refused(Refusal.SERVICE_NOT_DELEGATED, name)
-    return _choose(wanted or certificate.services, allowed, services)
-
-
-def _choose(
-    wanted: tuple[str, ...], allowed: tuple[Service, ...], services: Sequence[Service]
-) -> tuple[Service, ...] | Refused:
+def _choose(wanted: tuple[str, ...], services: Sequence[Service], judge: JudgeService) -> tuple[Service, ...] | Refused:
     if not wanted:
+        allowed = tuple(service for service in services if judge(service).is_allowed)
         if not allowed:
             return Refused(Refusal.NOTHING_ALLOWED)
         return allowed if len(allowed) <= MAX_SERVICES else Refused(Refusal.NAME_SERVICES)
-    known = {service.name for service in services}
-    by_name = {service.name: service for service in allowed}
+    by_name = {service.name: service for service in services}
     for name in wanted:
         if name not in by_name:
-            return Refused(Refusal.SERVICE_NOT_ALLOWED if name in known else Refusal.UNKNOWN_SERVICE, name)
+            return Refused(Refusal.UNKNOWN_SERVICE, name)
+        judgement = judge(by_name[name])
+        if not judgement.is_allowed:
+            return refused(name, judgement)
     return tuple(by_name[name] for name in wanted)
+
+
+def refused(service: str, judgement: Judgement) -> Refused:
+    """The refusal that follows from what the policy says of a service, which is not that it is allowed."""
+    about = ", ".join(judgement.policies) if judgement.outcome is Outcome.FORBIDDEN else service
+    return Refused(_ANSWERS[judgement.outcome], about)
 
 
 def _source(named: Address | None, path: Path, chosen: tuple[Service, ...]) -> Address | Refused:

@@ -30,6 +30,7 @@ def install_steps(
     )
     yield files.move_secret(layout.STATE / layout.KEY.name, layout.KEY)
     yield files.let_read(layout.CONFIG, layout.GROUP)
+    yield files.let_read(layout.POLICY, layout.GROUP)
     drop_in = layout.drop_in(knock_ports())
     units = [*layout.unit_files(executable), *([drop_in] if drop_in else [])]
     stale = [] if drop_in else [layout.drop_in_path(layout.SERVER)]
@@ -66,6 +67,7 @@ def uninstall_steps(take_perimeter_down: Step, *, purge: bool) -> Iterator[Step]
         yield files.remove(layout.STATE, "the registry of devices and the audit trail")
         yield files.remove(layout.KEY, "by which devices know this server")
         yield files.remove(layout.CONFIG)
+        yield files.remove(layout.POLICY)
         yield files.remove_if_empty(layout.CONFIG.parent)
     else:
         yield files.give_to_root(layout.STATE)

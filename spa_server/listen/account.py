@@ -14,6 +14,7 @@ from spa_server.decide.decision import Closing, Grant, Refused
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.enrolments import Enrolled
 from spa_server.listen.holders import Asker, InviteHolder
+from spa_server.listen.trust import Why
 from spa_server.remember import refusals
 from spa_server.service import Address, Service
 from spa_server.tell import event_types
@@ -39,15 +40,26 @@ class Account:
         self._ring = ring
         self._audit = audit
 
-    def granting(self, arrival: Arrival, asker: Asker, grant: Grant) -> None:
+    def granting(self, arrival: Arrival, asker: Asker, grant: Grant, why: Why) -> None:
         """Leases are about to be asked of the kernel. Raises NotWritten, and then they must not be."""
         asked = tuple((item.service.name, item.lease_s) for item in grant.services)
         message = f"about to open {', '.join(name for name, _ in asked)} to {asker} from {grant.source}"
         self._audit.record_first(
-            _event(event_types.GRANTING, arrival, asker, message, Outcome.UNKNOWN, source=grant.source, services=asked)
+            _event(
+                event_types.GRANTING,
+                arrival,
+                asker,
+                message,
+                Outcome.UNKNOWN,
+                source=grant.source,
+                services=asked,
+                why=why,
+            )
         )
 
-    def granted(self, arrival: Arrival, asker: Asker, grant: Grant, left_s: Sequence[int], skew_ms: int) -> None:
+    def granted(
+        self, arrival: Arrival, asker: Asker, grant: Grant, left_s: Sequence[int], skew_ms: int, why: Why
+    ) -> None:
         """The kernel has opened them, for so many seconds each."""
         self.counts.results["granted"] += 1
         opened = tuple((item.service.name, left) for item, left in zip(grant.services, left_s, strict=True))
@@ -56,8 +68,16 @@ class Account:
         names = ", ".join(f"{name} {left} s" for name, left in opened)
         user = asker.holder.device.user
         message = f"granted {asker} ({user}) from {grant.source}: {names}; skew {skew_ms} ms"
-        source = grant.source
-        event = _event(event_types.GRANTED, arrival, asker, message, source=source, services=opened, skew_ms=skew_ms)
+        event = _event(
+            event_types.GRANTED,
+            arrival,
+            asker,
+            message,
+            source=grant.source,
+            services=opened,
+            skew_ms=skew_ms,
+            why=why,
+        )
         happened(log, event)
 
     def closed(self, arrival: Arrival, asker: Asker, closing: Closing, closed: Sequence[Service]) -> None:
@@ -91,8 +111,9 @@ class Account:
         services: Sequence[Service],
         skew_ms: int = 0,
         wanted: Sequence[str] = (),
+        why: Why | None = None,
     ) -> None:
-        """It was refused. `services`: those there are; `wanted`: those that a knock named."""
+        """It was refused. `services`: those there are; `wanted`: those that a knock named; `why`: as far as it came."""
         label, name = (who.label, str(who)) if isinstance(who, Asker) else (who.invite.label, who.invite.label)
         reason, source = refused.refusal.name.lower(), arrival.path.source
         self.counts.results[reason] += 1
@@ -110,6 +131,7 @@ class Account:
             about=refused.about,
             services=tuple((name, 0) for name in wanted),
             skew_ms=skew_ms,
+            why=why,
         )
         happened(log, event)
         self._ring.add(
@@ -129,7 +151,9 @@ def _event(
     about: str = "",
     services: tuple[tuple[str, int], ...] = (),
     skew_ms: int | None = None,
+    why: Why | None = None,
 ) -> Event:
+    why = why or Why()
     whose = who.holder.device if isinstance(who, Asker) else who.invite
     return Event(
         kind,
@@ -145,4 +169,9 @@ def _event(
         services=services,
         session=arrival.session,
         skew_ms=skew_ms,
+        posture=why.posture,
+        risk=why.risk,
+        risk_parts=why.risk_parts,
+        policies=why.policies,
+        policy_hash=why.policy_hash,
     )

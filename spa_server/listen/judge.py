@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from spa_protocol.keys import Channel
 from spa_server.config import ServerConfig
+from spa_server.decide.policy import Policy
 from spa_server.listen.account import Account, FirstRecord
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
@@ -17,6 +18,7 @@ from spa_server.listen.firewall_link import FirewallLink
 from spa_server.listen.gate import Gate, Slots
 from spa_server.listen.knocks import KnockHandler, Rules
 from spa_server.listen.membership import Membership
+from spa_server.listen.trust import Trust
 from spa_server.remember.delegations import Delegations
 from spa_server.remember.fence import enter_boot, read_boot_id
 from spa_server.remember.identity import ServerIdentity
@@ -51,6 +53,8 @@ class Judge:
         identity: ServerIdentity,
         audit: FirstRecord,
         now: Instant,
+        *,
+        policy: Policy,
     ) -> None:
         """Raises StateError and FirewallError."""
         self.store = store
@@ -73,6 +77,7 @@ class Judge:
             max_skew_ms=max_skew_ms,
             now=now,
         )
+        self._trust = Trust(policy)
         self._handler = KnockHandler(
             membership=self._membership,
             rules=_rules(config),
@@ -81,6 +86,7 @@ class Judge:
             sources=self._sources,
             delegations=self._delegations,
             account=self._account,
+            trust=self._trust,
             leases=link,
             random_bytes=os.urandom,
         )
@@ -109,9 +115,10 @@ class Judge:
         """The datagram to answer with, or None for silence."""
         return self._handler.handle(arrival)
 
-    def follow(self, config: ServerConfig) -> None:
-        """Judge by another configuration. What was used and who may knock stay; `keep_up` arms what changes."""
+    def follow(self, config: ServerConfig, policy: Policy) -> None:
+        """Judge by another configuration and policy. What was used and who may knock stay; `keep_up` arms it."""
         self._handler.follow(_rules(config))
+        self._trust.follow(policy)
         self._membership.follow(slots=_slots(config), max_skew_ms=config.max_skew_s * 1000)
 
     def tags_are_gone(self) -> None:

@@ -27,10 +27,10 @@ from spa_server.decide.decision import (
     Delegated,
     Grant,
     Refused,
-    allowed_services,
     decide,
     decide_close,
     freshness,
+    services_of_roles,
 )
 from spa_server.enforce.client import FirewallError
 from spa_server.listen.account import Account
@@ -40,6 +40,7 @@ from spa_server.listen.enrolments import Enrolled, enrol
 from spa_server.listen.gate import ArmedTag, Gate, Slots
 from spa_server.listen.holders import Asker, DeviceHolder, InviteHolder
 from spa_server.listen.membership import Membership
+from spa_server.listen.trust import Judging, Trust, Why
 from spa_server.listen.verdict import Verdict, seal_verdict, told
 from spa_server.remember.delegations import Delegations, is_revoked
 from spa_server.remember.identity import ServerIdentity
@@ -93,6 +94,7 @@ class KnockHandler:
         sources: SourcesOfDevices,
         delegations: Delegations,
         account: Account,
+        trust: Trust,
         leases: LeaseOpener,
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -103,6 +105,7 @@ class KnockHandler:
         self._sources = sources
         self._delegations = delegations
         self._account = account
+        self._trust = trust
         self._leases = leases
         self._random_bytes = random_bytes
 
@@ -182,13 +185,22 @@ class KnockHandler:
             if isinstance(closing, Refused):
                 return self._refuse(arrival, asker, closing, wanted=read.services)
             return self._close(arrival, asker, closing)
-        decision = decide(read, arrival.path, standing, self._rules.services, delegated)
+        judging = self._trust.judging(arrival, asker, read)
+        decision = decide(read, arrival.path, standing, self._rules.services, judging, delegated)
+        why = judging.why()
+        self._tell_faults(judging)
         if isinstance(decision, Refused):
-            return self._refuse(arrival, asker, decision, wanted=read.services)
-        unrecorded = self._record(arrival, asker, decision)
+            return self._refuse(arrival, asker, decision, wanted=read.services, why=why)
+        unrecorded = self._record(arrival, asker, decision, why)
         if unrecorded is not None:
             return self._refuse(arrival, asker, unrecorded)
-        return self._grant(arrival, asker, decision, read.time_ms - arrival.at.wall_ms)
+        return self._grant(arrival, asker, decision, read.time_ms - arrival.at.wall_ms, why)
+
+    @staticmethod
+    def _tell_faults(judging: Judging) -> None:
+        for name, judgement in judging.said.items():
+            for error in judgement.errors:
+                log.error("nothing is opened while the policy cannot be evaluated for %s: %s", name, error)
 
     def _verified(self, arrival: Arrival, holder: DeviceHolder, opened: Opened) -> Knock | Verdict | None:
         """The knock, its signature verified; else what to answer, which is nothing unless the device signed it."""
@@ -295,7 +307,7 @@ class KnockHandler:
             return Refused(Refusal.BEFORE_START)
         return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
 
-    def _record(self, arrival: Arrival, asker: Asker, grant: Grant) -> Refused | None:
+    def _record(self, arrival: Arrival, asker: Asker, grant: Grant, why: Why) -> Refused | None:
         """Write down what is about to be had: its source, to shut it out there later, the delegation, and all of it in
         the audit trail, so that no kill between the kernel's doing and the record of it can hide a grant.
         """
@@ -304,7 +316,7 @@ class KnockHandler:
                 self._sources.note(label, grant.source, arrival.at.wall_s)
             if asker.certificate is not None:
                 self._delegations.note(asker.holder.device, asker.certificate, arrival.at.wall_s)
-            self._account.granting(arrival, asker, grant)
+            self._account.granting(arrival, asker, grant, why)
         except NotRecorded as error:
             return self._unrecorded(error)
         except NotWritten as error:
@@ -328,12 +340,12 @@ class KnockHandler:
         log.error("nothing is opened while the audit trail cannot be written: %s", error)
         return Refused(Refusal.NOT_RECORDED)
 
-    def _grant(self, arrival: Arrival, asker: Asker, grant: Grant, skew_ms: int) -> Verdict:
+    def _grant(self, arrival: Arrival, asker: Asker, grant: Grant, skew_ms: int, why: Why) -> Verdict:
         try:
             left_s = self._leases.open_leases(grant, asker.label)
         except GrantFailed as error:
             return self._undone(arrival, asker, f"the lease for {asker.label} was not opened: {error}")
-        self._account.granted(arrival, asker, grant, left_s, skew_ms)
+        self._account.granted(arrival, asker, grant, left_s, skew_ms, why)
         services = tuple(told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
         return Verdict(None, services, asker.label)
 
@@ -352,7 +364,7 @@ class KnockHandler:
 
     def _welcome(self, arrival: Arrival, holder: InviteHolder, enrolled: Enrolled, calls_itself: str) -> Verdict:
         self._account.enrolled(arrival, holder, enrolled, calls_itself)
-        allowed = allowed_services(enrolled.device.roles, self._rules.services)[:MAX_SERVICES]
+        allowed = services_of_roles(enrolled.device.roles, self._rules.services)[:MAX_SERVICES]
         return Verdict(None, tuple(told(service, 0) for service in allowed), enrolled.device.label)
 
     def _refuse(
@@ -362,8 +374,9 @@ class KnockHandler:
         refused: Refused,
         skew_ms: int = 0,
         wanted: tuple[str, ...] = (),
+        why: Why | None = None,
     ) -> Verdict:
-        self._account.refused(arrival, who, refused, self._rules.services, skew_ms, wanted)
+        self._account.refused(arrival, who, refused, self._rules.services, skew_ms, wanted, why)
         return Verdict(refused, (), refused.about)
 
 

@@ -20,6 +20,7 @@ from enum import Enum, auto
 
 from spa_server import notify
 from spa_server.config import ServerConfig
+from spa_server.decide.policy import Policy
 from spa_server.enforce.client import FirewallError, FirewallGone, FirewallSilent
 from spa_server.listen import knock_port, sockets
 from spa_server.listen.arrival import Arrival
@@ -64,11 +65,12 @@ class Inherited:
     control_socket: socket.socket
     channel: socket.socket
     identity: ServerIdentity
+    policy: Policy
     metrics_socket: socket.socket | None = None
     is_last_good: bool = False
-    """Whether the configuration is an older one, because the file is bad now; it is looked at until it is mended."""
-    taken_over: Callable[[ServerConfig], None] = lambda _config: None
-    """Called with each configuration that is served by."""
+    """Whether configuration or policy are older ones, because a file is bad now; they are looked at until mended."""
+    taken_over: Callable[[ServerConfig, Policy], None] = lambda _config, _policy: None
+    """Called with each configuration and policy that is served by."""
     reach: Reach | None = None
     """How to come to the next firewall process; None where this process ends with the one that it has."""
 
@@ -92,7 +94,7 @@ class NetworkProcess:
         )
         logging.getLogger().addHandler(self._recorder)
         store = open_store(config.state_folder)
-        self._judge = Judge(config, store, self._link, inherited.identity, self._recorder, now)
+        self._judge = Judge(config, store, self._link, inherited.identity, self._recorder, now, policy=inherited.policy)
         self._selector = selectors.DefaultSelector()
         self._rejoining = Rejoining(self._link, inherited.channel, inherited.reach, self._selector)
         self._port = knock_port.KnockPort(inherited.knock_sockets, self._selector, self._read)
@@ -238,7 +240,7 @@ class NetworkProcess:
         Raises CannotReload, PortTaken and FirewallError. The firewall process goes first; no datagram is judged before
         this one has followed.
         """
-        config = read_again(self._config)
+        config, policy = read_again(self._config)
         bound = self._port.bind(config.listen, config.knock_ports)
         try:
             self._link.reload(config.knock_ports, config.services)
@@ -249,8 +251,8 @@ class NetworkProcess:
             raise
         self._is_unsure = False
         self._config = config
-        self._taken_over(config)
-        self._judge.follow(config)
+        self._taken_over(config, policy)
+        self._judge.follow(config, policy)
         if self._port.move(bound):
             knock_port.keep(bound)
         # A table that was replaced has no tags: whoever knocks once this is done must find the gate armed.

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 
 from spa_server.config import ConfigError, ServerConfig, load
+from spa_server.decide.policy import Policy
+from spa_server.policy_file import read_policy
 
 FIXED = ("state_folder", "control_socket", "user", "audit_file", "audit_file_mib", "audit_files", "metrics")
 """Keys of [server] that a process is built on."""
@@ -21,13 +23,14 @@ class CannotReload(Exception):
         super().__init__("\n".join(reasons))
 
 
-def read_again(running: ServerConfig) -> ServerConfig:
-    """The configuration as its file has it now, if a server that runs by the other can take it over.
+def read_again(running: ServerConfig) -> tuple[ServerConfig, Policy]:
+    """Configuration and policy as their files have them now, if a server that runs by the other can take them over.
 
     Raises CannotReload.
     """
     try:
         config = load(running.path)
+        policy = read_policy(config)
     except ConfigError as error:
         hint: tuple[str, ...] = ()
         if running.path.exists() and not os.access(running.path, os.R_OK):
@@ -36,4 +39,4 @@ def read_again(running: ServerConfig) -> ServerConfig:
     changed = [key for key in FIXED if getattr(config, key) != getattr(running, key)]
     if changed:
         raise CannotReload(*(f"server.{key} takes a restart; put it back or restart spa-server" for key in changed))
-    return config
+    return config, policy

@@ -17,12 +17,13 @@ from spa_protocol.knock import Knock
 from spa_protocol.seal import Domain
 from spa_protocol.signature import Signature, Signer
 from spa_protocol.text import BadText, TextKind, decode, encode
-from spa_server.decide.decision import Delegated, DeviceStanding, Path, Refused, decide
+from spa_server.decide.decision import Delegated, DeviceStanding, Path, Refused
 from spa_server.service import PortRange, Service
 from tests.protocol import second_reading_delegation as second
 from tests.protocol import translation, world
 from tests.protocol.reading import read_knock
 from tests.protocol.strategies import certificates, delegations, signers
+from tests.server.decide.asked import decide_by_default
 
 CERTIFICATE = world.certificate()
 TEXT = world.delegation("gate.example.org", "192.0.2.1").text()
@@ -127,7 +128,7 @@ def test_both_readings_judge_the_time_and_the_services_of_a_certificate_alike(
     by = replace(CERTIFICATE, services=named, issued_s=issued_s, expires_s=issued_s + runs_s)
     now_ms = world.TIME_MS // 1000 * 1000 + ms
     services = tuple(Service(name, (PortRange(443, 443),), (), frozenset({"staff"})) for name in _names)
-    decision = decide(
+    decision = decide_by_default(
         Knock(now_ms, wanted, 300, ip_address("192.0.2.7"), certificate=by),
         Path(ip_address("192.0.2.7"), ip_address("192.0.2.1")),
         DeviceStanding("alice-laptop", frozenset({"staff"}), enabled=True, key_retired=False),

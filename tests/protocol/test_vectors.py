@@ -13,7 +13,7 @@ from spa_protocol.delegation_text import Delegation
 from spa_protocol.invite import Invite
 from spa_protocol.refusal import Refusal
 from spa_protocol.text import TextKind, decode, decode_verifying_key
-from spa_server.decide.decision import Delegated, DeviceStanding, Path, Refused, decide
+from spa_server.decide.decision import Delegated, DeviceStanding, Path, Refused
 from spa_server.service import PortRange, Service
 from tests.protocol import make_vectors, translation, world
 from tests.protocol import second_reading as second
@@ -22,6 +22,7 @@ from tests.protocol import second_reading_texts as second_texts
 from tests.protocol.reading import read_knock
 from tests.protocol.second_reading_body import Fields
 from tests.protocol.second_reading_signature import Key, Signature, Signer, authenticated, public_key
+from tests.server.decide.asked import decide_by_default
 
 Entry = dict[str, Any]
 
@@ -248,7 +249,7 @@ def test_both_readings_judge_every_certificate_alike(entry: Entry) -> None:
     assert knock.certificate is not None
     names = ("web", "ssh", "db")
     services = tuple(Service(name, (PortRange(443, 443),), (), frozenset({"staff"})) for name in names)
-    decision = decide(
+    decision = decide_by_default(
         knock,
         Path(ip_address("192.0.2.7"), ip_address("192.0.2.1")),
         DeviceStanding("alice-laptop", frozenset({"staff"}), enabled=True, key_retired=False),

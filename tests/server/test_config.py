@@ -61,6 +61,7 @@ def test_the_template_loads_and_shows_the_defaults(path: Path) -> None:
         audit_file_mib=64,
         audit_files=8,
         metrics=None,
+        policy_file=None,
     )
     (web,) = config.services
     assert (web.name, web.tcp, web.udp, web.roles) == ("web", (PortRange(8443, 8443),), (), frozenset({"admin"}))
@@ -78,7 +79,7 @@ def test_the_template_shows_every_key_and_its_true_default(path: Path) -> None:
     known = {key for listed in re.findall(r"known here: ([a-z_, ]+)", said) for key in listed.strip().split(", ")}
     assert {re.sub(r" server.*", "", key) for key in known} == shown
     plain = read(path, TEMPLATE)
-    not_defaults = ("#more_knock_ports", "#udp", "#hosts", "#forward_to", "#metrics")
+    not_defaults = ("#more_knock_ports", "#udp", "#hosts", "#forward_to", "#metrics", "#policy_file", "#groups")
     content = TEMPLATE
     for example in EXAMPLES:
         if not example.startswith(not_defaults):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from hypothesis import strategies as st
 
 from spa_protocol.knock import MAX_SERVICES, Knock
-from spa_server.decide.decision import DeviceStanding, Path
+from spa_server.decide.context import Approval, Context
+from spa_server.decide.decision import Delegated, DeviceStanding, Grant, Path, Refused, decide
+from spa_server.decide.policy import Judgement, Policy
+from spa_server.decide.vocabulary import DEFAULT_POLICY, Action
 from spa_server.service import Address, PortRange, Service, SourcePolicy
 
 V4 = Path(IPv4Address("192.0.2.7"), IPv4Address("198.51.100.1"))
@@ -17,6 +22,50 @@ V6 = Path(IPv6Address("2001:db8::7"), IPv6Address("2001:db8:1::1"))
 ROLES = ("admin", "dev", "guest")
 NAMES = tuple(f"service-{number}" for number in range(MAX_SERVICES + 3))
 UNCONFIGURED = ("nowhere", "elsewhere")
+
+
+def context(*roles: str, **more: Any) -> Context:
+    """Alice's laptop at noon on a Wednesday, with nothing known of its health; `more` replaces fields."""
+    usual = Context(
+        user="alice",
+        roles=frozenset(roles or ("admin",)),
+        device="alice-laptop",
+        delegate="",
+        attested=False,
+        posture=None,
+        posture_age_s=None,
+        risk=0,
+        source=IPv4Address("192.0.2.7"),
+        hour=12,
+        minute=0,
+        weekday=3,
+        mfa_age_s=None,
+        approval=Approval(),
+        renews=False,
+    )
+    return replace(usual, **more)
+
+
+@lru_cache(64)
+def policy_of(services: tuple[Service, ...], text: str = DEFAULT_POLICY) -> Policy:
+    """The policy of a configuration."""
+    return Policy(text, services)
+
+
+def decide_by_default(
+    knock: Knock,
+    path: Path,
+    device: DeviceStanding,
+    services: tuple[Service, ...],
+    delegated: Delegated | None = None,
+) -> Grant | Refused:
+    """The decision where the operator has written no policy."""
+    policy, who = policy_of(services), replace(context(), roles=device.roles)
+
+    def judge(service: Service) -> Judgement:
+        return policy.judge(who, service.name, Action.OPEN)
+
+    return decide(knock, path, device, services, judge, delegated)
 
 
 def service(

@@ -11,12 +11,11 @@ from spa_server.decide.decision import (
     Grant,
     Path,
     Refused,
-    allowed_services,
-    decide,
     freshness,
+    services_of_roles,
 )
 from spa_server.service import Service, SourcePolicy
-from tests.server.decide.asked import V4, V6, device, knock, service
+from tests.server.decide.asked import V4, V6, decide_by_default, device, knock, service
 
 WEB = service("web")
 SSH = service("ssh", "admin", "dev")
@@ -62,7 +61,7 @@ def granted(decision: Grant | Refused) -> Grant:
 def test_what_is_refused_and_why(
     asked: Knock, path: Path, who: DeviceStanding, services: tuple[Service, ...], reason: Refusal, about: str
 ) -> None:
-    assert decide(asked, path, who, services) == Refused(reason, about)
+    assert decide_by_default(asked, path, who, services) == Refused(reason, about)
 
 
 @pytest.mark.parametrize(
@@ -76,50 +75,50 @@ def test_what_is_refused_and_why(
     ],
 )
 def test_what_is_granted(asked: Knock, who: DeviceStanding, names: list[str]) -> None:
-    grant = granted(decide(asked, V4, who, SITE))
+    grant = granted(decide_by_default(asked, V4, who, SITE))
     assert [item.service.name for item in grant.services] == names
 
 
 def test_a_disabled_device_hears_that_before_anything_else() -> None:
-    assert decide(knock("nowhere"), V4, device(enabled=False, key_retired=True), SITE) == Refused(
+    assert decide_by_default(knock("nowhere"), V4, device(enabled=False, key_retired=True), SITE) == Refused(
         Refusal.DEVICE_DISABLED
     )
 
 
 def test_as_many_services_as_one_knock_opens_need_no_names() -> None:
-    grant = granted(decide(knock(), V4, device(), MANY[:MAX_SERVICES]))
+    grant = granted(decide_by_default(knock(), V4, device(), MANY[:MAX_SERVICES]))
     assert [item.service for item in grant.services] == list(MANY[:MAX_SERVICES])
 
 
 @pytest.mark.parametrize(("wanted_s", "given_s"), [(0, 30), (1, 1), (29, 29), (300, 300), (301, 300), (2**32 - 1, 300)])
 def test_a_lease_lasts_as_long_as_asked_and_no_longer_than_allowed(wanted_s: int, given_s: int) -> None:
-    grant = granted(decide(knock("web", lease_s=wanted_s), V4, device(), SITE))
+    grant = granted(decide_by_default(knock("web", lease_s=wanted_s), V4, device(), SITE))
     assert [item.lease_s for item in grant.services] == [given_s]
 
 
 def test_each_service_of_a_knock_has_its_own_greatest_lease() -> None:
     services = (service("short", lease_s=5, max_lease_s=10), service("long", lease_s=50, max_lease_s=100))
-    asked, unasked = (granted(decide(knock(lease_s=wanted), V4, device(), services)) for wanted in (60, 0))
+    asked, unasked = (granted(decide_by_default(knock(lease_s=wanted), V4, device(), services)) for wanted in (60, 0))
     assert [item.lease_s for item in asked.services] == [10, 60]
     assert [item.lease_s for item in unasked.services] == [5, 50]
 
 
 @pytest.mark.parametrize("path", [V4, V6], ids=["IPv4", "IPv6"])
 def test_as_seen_opens_to_the_address_that_the_knock_came_from(path: Path) -> None:
-    grant = granted(decide(knock("web"), path, device(), SITE))
+    grant = granted(decide_by_default(knock("web"), path, device(), SITE))
     assert (grant.source, grant.destination) == (path.source, path.destination)
 
 
 @pytest.mark.parametrize(("path", "named"), [(V4, "203.0.113.5"), (V6, "2001:db8:5::5")], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("name", ["web", "vault"])
 def test_a_signed_source_is_opened_whoever_delivered_the_knock(path: Path, named: str, name: str) -> None:
-    grant = granted(decide(knock(name, source=named), path, device(), SITE))
+    grant = granted(decide_by_default(knock(name, source=named), path, device(), SITE))
     assert (str(grant.source), grant.destination) == (named, path.destination)
 
 
 def test_a_service_with_a_host_in_each_family_opens_in_each() -> None:
     both = (service("both", hosts=("198.51.100.9", "2001:db8:1::9")),)
-    assert all(isinstance(decide(knock(), path, device(), both), Grant) for path in (V4, V6))
+    assert all(isinstance(decide_by_default(knock(), path, device(), both), Grant) for path in (V4, V6))
 
 
 @pytest.mark.parametrize(
@@ -140,6 +139,6 @@ def test_freshness_allows_the_skew_to_the_millisecond_and_not_one_more(skew_ms: 
 
 
 def test_any_one_role_allows_and_the_order_is_the_configurations() -> None:
-    assert allowed_services(frozenset(("dev", "guest")), SITE) == (SSH,)
-    assert allowed_services(frozenset(("admin",)), SITE) == SITE
-    assert allowed_services(frozenset(), SITE) == ()
+    assert services_of_roles(frozenset(("dev", "guest")), SITE) == (SSH,)
+    assert services_of_roles(frozenset(("admin",)), SITE) == SITE
+    assert services_of_roles(frozenset(), SITE) == ()

@@ -10,15 +10,23 @@ from hypothesis import strategies as st
 
 from spa_protocol.knock import MAX_SERVICES
 from spa_protocol.refusal import Refusal
-from spa_server.decide.decision import Grant, Refused, allowed_services, decide, freshness
+from spa_server.decide.decision import Grant, Refused, freshness, services_of_roles
 from spa_server.service import Service, SourcePolicy
-from tests.server.decide.asked import UNCONFIGURED, Case, cases, configured_services, good_devices, roles
+from tests.server.decide.asked import (
+    UNCONFIGURED,
+    Case,
+    cases,
+    configured_services,
+    decide_by_default,
+    good_devices,
+    roles,
+)
 
 NOT_A_HOSTS = {ip_address(text) for text in ("255.255.255.255", "240.0.0.1", "0.1.2.3", "224.0.0.1", "ff02::1")}
 
 
 def decided(case: Case) -> Grant | Refused:
-    return decide(case.knock, case.path, case.device, case.services)
+    return decide_by_default(case.knock, case.path, case.device, case.services)
 
 
 @given(cases())
@@ -48,7 +56,7 @@ def test_whatever_is_granted_was_allowed_in_every_respect(case: Case) -> None:
 def test_a_knock_gets_exactly_what_it_asked_for_or_nothing(case: Case) -> None:
     decision = decided(case)
     if isinstance(decision, Grant):
-        allowed = tuple(each.name for each in allowed_services(case.device.roles, case.services))
+        allowed = tuple(each.name for each in services_of_roles(case.device.roles, case.services))
         assert tuple(item.service.name for item in decision.services) == (case.knock.services or allowed)
 
 
@@ -67,9 +75,9 @@ def test_what_is_refused_is_refused_for_a_reason_that_is_true(case: Case) -> Non
             assert named is not None
             assert named.roles.isdisjoint(case.device.roles)
         case Refusal.NOTHING_ALLOWED:
-            assert not allowed_services(case.device.roles, case.services)
+            assert not services_of_roles(case.device.roles, case.services)
         case Refusal.NAME_SERVICES:
-            assert len(allowed_services(case.device.roles, case.services)) > MAX_SERVICES
+            assert len(services_of_roles(case.device.roles, case.services)) > MAX_SERVICES
         case Refusal.SOURCE_NOT_SIGNED:
             assert case.knock.source is None
             assert named is not None
@@ -128,7 +136,7 @@ def test_a_time_is_fresh_exactly_within_the_skew(now_ms: int, skew_ms: int, max_
 def test_allowed_are_those_that_share_a_role_in_the_configurations_order(
     held: frozenset[str], services: tuple[Service, ...]
 ) -> None:
-    allowed = allowed_services(held, services)
+    allowed = services_of_roles(held, services)
     assert [service for service in services if service in allowed] == list(allowed)
     for service in services:
         assert (service in allowed) == (not held.isdisjoint(service.roles))

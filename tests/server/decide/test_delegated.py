@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 from spa_protocol.delegation import MAX_DELEGATED, Certificate
 from spa_protocol.knock import Action, Knock
 from spa_protocol.refusal import Refusal
-from spa_server.decide.decision import Closing, Delegated, Grant, decide, decide_close
-from tests.server.decide.asked import NAMES, UNCONFIGURED, V4, V6, Case, cases, device, good_devices, knock, service
+from spa_server.decide.decision import Closing, Delegated, Grant, decide_close
+from tests.server.decide.asked import (
+    NAMES,
+    UNCONFIGURED,
+    V4,
+    V6,
+    Case,
+    cases,
+    decide_by_default,
+    device,
+    good_devices,
+    knock,
+    service,
+)
 
 names = st.lists(st.sampled_from(NAMES + UNCONFIGURED), max_size=MAX_DELEGATED, unique=True).map(tuple)
 times_s = st.integers(0, 1 << 34)
@@ -38,7 +50,7 @@ def test_a_delegate_gets_what_device_and_certificate_both_allow_and_nothing_else
         # Most certificates drawn at random fit no knock.
         by = replace(by, certificate=replace(by.certificate, services=case.knock.services[:MAX_DELEGATED]))
     asked = replace(case.knock, services=case.knock.services[:MAX_DELEGATED])
-    granted = decide(asked, case.path, case.device, case.services, by)
+    granted = decide_by_default(asked, case.path, case.device, case.services, by)
     if not isinstance(granted, Grant):
         return
     certificate = by.certificate
@@ -48,7 +60,7 @@ def test_a_delegate_gets_what_device_and_certificate_both_allow_and_nothing_else
     assert certificate.expires_s - certificate.issued_s <= by.max_s
     assert certificate.issued_s * 1000 <= by.now_ms + by.max_skew_ms
     own_words = replace(asked, services=tuple(item.service.name for item in granted.services))
-    alone = decide(own_words, case.path, case.device, case.services)
+    alone = decide_by_default(own_words, case.path, case.device, case.services)
     assert isinstance(alone, Grant), "the device itself could not have opened it"
     for item, own in zip(granted.services, alone.services, strict=True):
         assert 0 < item.lease_s <= own.lease_s
@@ -67,7 +79,7 @@ def test_closing_never_reaches_beyond_the_named_services_and_the_one_source(case
 
 def test_a_delegates_lease_is_the_shorter_of_the_two() -> None:
     for left_s, lease_s in ((10, 10), (30, 30), (31, 30)):
-        granted = decide(knock("web"), V4, device(), (service(),), good("web", left_s=left_s))
+        granted = decide_by_default(knock("web"), V4, device(), (service(),), good("web", left_s=left_s))
         assert isinstance(granted, Grant)
         assert granted.services[0].lease_s == lease_s
 

@@ -18,7 +18,7 @@ from spa_server.listen.judge import MOST_UNFOLDED, Judge
 from spa_server.remember.fence import mark_new
 from spa_server.remember.registry import Registry
 from spa_server.remember.store import open_store
-from tests.server.listen.world import IDENTITY, PATH, FirstRecords, Keyring, RecordingFirewall, secret
+from tests.server.listen.world import IDENTITY, PATH, POLICY, FirstRecords, Keyring, RecordingFirewall, secret
 
 ALICE = Keyring("alice-laptop", secret("seed alice"), secret("gate alice"))
 
@@ -39,7 +39,7 @@ def judge(tmp_path: Path, now: Instant) -> Iterator[Judge]:
     Registry(store).add_device(ALICE.label, "alice", ("admin",), public_key(ALICE.seed), ALICE.gate_secret, now.wall_s)
     link = cast("FirewallLink", RecordingFirewall())
     with store:
-        yield Judge(load(tmp_path / "server.toml"), store, link, IDENTITY, FirstRecords(), now)
+        yield Judge(load(tmp_path / "server.toml"), store, link, IDENTITY, FirstRecords(), now, policy=POLICY)
 
 
 def test_the_log_is_folded_back_after_so_many_transactions_without_waiting_for_the_minute(

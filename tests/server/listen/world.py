@@ -23,6 +23,8 @@ from spa_protocol.seal import HEAD_SIZE
 from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind
 from spa_server.decide.decision import Closing, Grant, Path
+from spa_server.decide.policy import Policy
+from spa_server.decide.vocabulary import DEFAULT_POLICY
 from spa_server.enforce.client import FirewallFailed, FirewallRefused
 from spa_server.enforce.firewall import LONGEST_TAG_TIMEOUT_MS
 from spa_server.listen.account import Account
@@ -31,6 +33,7 @@ from spa_server.listen.clock import Instant
 from spa_server.listen.gate import Gate, Slots, UsedInWindow
 from spa_server.listen.knocks import GrantFailed, KnockHandler, Rules
 from spa_server.listen.membership import Membership
+from spa_server.listen.trust import Trust
 from spa_server.remember.delegations import Delegations
 from spa_server.remember.fence import enter_boot, mark_new
 from spa_server.remember.identity import ServerIdentity
@@ -55,6 +58,7 @@ PATH6 = Path(ip_address("2001:db8::7"), ip_address("2001:db8:1::1"))
 WEB = Service("web", (PortRange(8443, 8443),), (), frozenset({"admin"}))
 VAULT = Service("vault", (PortRange(9443, 9443),), (), frozenset({"keeper"}))
 SERVICES = (WEB, VAULT)
+POLICY = Policy(DEFAULT_POLICY, SERVICES)
 
 
 def secret(name: str) -> bytes:
@@ -275,6 +279,7 @@ class ListeningServer:
             sources=SourcesOfDevices(self.store),
             delegations=self.delegations,
             account=self.account,
+            trust=Trust(POLICY),
             leases=self.firewall,
             random_bytes=os.urandom,
         )
