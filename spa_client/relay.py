@@ -100,13 +100,17 @@ if sys.platform == "linux":
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
     def _splice(source: int, sink: int) -> None:
+        ready, room = select.poll(), select.poll()
+        ready.register(source, select.POLLIN)
+        room.register(sink, select.POLLOUT)
         while True:
+            # One wait and one call for each piece, while the sink keeps up.
+            ready.poll()
             try:
                 if not os.splice(source, sink, _PIPE_SIZE):
                     return
             except BlockingIOError:
-                select.select([source], [], [])
-                select.select([], [sink], [])
+                room.poll()
 
 
 def _when_ready(read: Callable[[], bytes], source: int | socket.socket) -> bytes:
