@@ -25,6 +25,7 @@ COMMANDS = {
     "device": ("device", "Show and change who may knock."),
     "delegation": ("delegation", "Show and take back what devices delegated."),
     "lease": ("lease", "Show and end what is open now."),
+    "policy": ("policy", "Check, explain and test what decides."),
     "doctor": ("doctor", "Find what is wrong, and what mends it."),
     "why": ("why", "Why a device or an address was refused."),
     "completion": ("completion", "Print what makes a shell complete this command."),
