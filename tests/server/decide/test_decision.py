@@ -11,9 +11,11 @@ from spa_server.decide.decision import (
     Grant,
     Path,
     Refused,
+    decide,
     freshness,
     services_of_roles,
 )
+from spa_server.decide.policy import Judgement, Outcome
 from spa_server.service import Service, SourcePolicy
 from tests.server.decide.asked import V4, V6, decide_by_default, device, knock, service
 
@@ -142,3 +144,18 @@ def test_any_one_role_allows_and_the_order_is_the_configurations() -> None:
     assert services_of_roles(frozenset(("dev", "guest")), SITE) == (SSH,)
     assert services_of_roles(frozenset(("admin",)), SITE) == SITE
     assert services_of_roles(frozenset(), SITE) == ()
+
+
+@pytest.mark.parametrize(
+    ("judgement", "expected"),
+    [
+        (Judgement(Outcome.NOT_PERMITTED), Refused(Refusal.SERVICE_NOT_ALLOWED, "web")),
+        (Judgement(Outcome.FORBIDDEN, ("a", "b")), Refused(Refusal.POLICY_FORBIDS, "a, b")),
+        (Judgement(Outcome.STEP_UP, ("stepup-a",)), Refused(Refusal.STEP_UP_NEEDED, "web")),
+        (Judgement(Outcome.APPROVAL, ("need-approval",)), Refused(Refusal.APPROVAL_NEEDED, "web")),
+        (Judgement(Outcome.FAULT, (), ("x",)), Refused(Refusal.POLICY_FAULT, "web")),
+    ],
+)
+def test_each_answer_of_the_policy_but_one_is_a_refusal(judgement: Judgement, expected: Refused) -> None:
+    assert decide(knock("web"), V4, device(), SITE, lambda _: judgement) == expected
+    assert decide(knock(), V4, device(), SITE, lambda _: judgement) == Refused(Refusal.NOTHING_ALLOWED)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spa_protocol.delegation import MAX_DELEGATED, Certificate
 from spa_protocol.knock import Action, Knock
 from spa_protocol.refusal import Refusal
-from spa_server.decide.decision import Closing, Delegated, Grant, decide_close
+from spa_server.decide.decision import Closing, Delegated, Grant, Path, Refused, decide_close
 from tests.server.decide.asked import (
     NAMES,
     UNCONFIGURED,
@@ -101,3 +103,59 @@ def test_a_revoked_certificate_closes_nothing_either() -> None:
     refused = decide_close(Knock(0, action=Action.CLOSE), V4, device(), (service(),), by)
     assert not isinstance(refused, Closing)
     assert refused.refusal is Refusal.DELEGATION_REVOKED
+
+
+def by(issued_s: int = 1000, runs_s: int = 600, now_ms: int = 1_000_000, **more: Any) -> Delegated:
+    certificate = Certificate(bytes(32), "ci", ("web",), issued_s, issued_s + runs_s)
+    return replace(Delegated(certificate, False, now_ms, 86_400, 60_000), **more)
+
+
+@pytest.mark.parametrize(
+    ("delegated", "refused"),
+    [
+        (by(), None),
+        (by(revoked=True), Refused(Refusal.DELEGATION_REVOKED)),
+        (by(now_ms=940_000), None),
+        (by(now_ms=939_999), Refused(Refusal.DELEGATION_EXPIRED)),
+        (by(now_ms=1_599_000), None),
+        (by(now_ms=1_599_001), Refused(Refusal.DELEGATION_EXPIRED)),
+        (by(now_ms=9_000_000), Refused(Refusal.DELEGATION_EXPIRED)),
+        (by(runs_s=86_400), None),
+        (by(runs_s=86_401), Refused(Refusal.DELEGATION_TOO_LONG, "86400 s")),
+    ],
+)
+def test_when_a_certificate_is_good(delegated: Delegated, refused: Refused | None) -> None:
+    decision = decide_by_default(knock("web"), V4, device(), (service(),), delegated)
+    closing = decide_close(replace(knock("web"), action=Action.CLOSE), V4, device(), (service(),), delegated)
+    if refused is None:
+        assert isinstance(decision, Grant)
+        assert isinstance(closing, Closing)
+    else:
+        assert (decision, closing) == (refused, refused)
+
+
+def test_a_delegate_gets_all_of_the_certificate_when_it_names_nothing_and_nothing_beyond_it() -> None:
+    site = (service(), service("ssh"))
+    decision = decide_by_default(knock(), V4, device(), site, by())
+    assert isinstance(decision, Grant)
+    assert [item.service.name for item in decision.services] == ["web"]
+    assert decide_by_default(knock("ssh"), V4, device(), site, by()) == Refused(Refusal.SERVICE_NOT_DELEGATED, "ssh")
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "refused"),
+    [
+        (knock("nowhere"), V4, Refused(Refusal.UNKNOWN_SERVICE, "nowhere")),
+        (knock("web", source="224.0.0.1"), V4, Refused(Refusal.SOURCE_UNUSABLE, "224.0.0.1")),
+        (knock("web", source="192.0.2.9"), V6, Refused(Refusal.SOURCE_FAMILY, "192.0.2.9")),
+    ],
+)
+def test_what_cannot_be_closed(asked: Knock, path: Path, refused: Refused) -> None:
+    assert decide_close(replace(asked, action=Action.CLOSE), path, device(), (service(),)) == refused
+
+
+def test_closing_all_leaves_out_what_the_family_does_not_reach() -> None:
+    site = (service(), service("old", hosts=("198.51.100.9",)))
+    closing = decide_close(replace(knock(), action=Action.CLOSE), V6, device(), site)
+    assert isinstance(closing, Closing)
+    assert [each.name for each in closing.services] == ["web"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -285,3 +286,71 @@ def test_an_ipv4_address_matches_its_networks_only() -> None:
     assert not judged(text, context("admin", source=ip_address("192.0.2.9"))).is_allowed
     assert judged(text, context("admin", source=ip_address("192.0.3.9"))).is_allowed
     assert judged(text, context("admin", source=ip_address("2001:db8::1"))).is_allowed
+
+
+def test_every_part_of_the_context_reaches_the_policy_as_the_schema_names_it() -> None:
+    asked = vocabulary.question(replace(WHOLE, delegate="ci", attested=True, risk=7, minute=30), "web", Action.RENEW)
+    assert asked["principal"] == {"type": "User", "id": "alice"}
+    assert asked["action"] == {"type": "Action", "id": "renew"}
+    assert asked["resource"] == {"type": "Service", "id": "web"}
+    bob = {"__entity": {"type": "User", "id": "bob"}}
+    owner = {"__entity": {"type": "User", "id": "alice"}}
+    assert asked["context"] == {
+        "device": {"name": "alice-laptop", "owner": owner, "delegate": "ci", "attested": True},
+        "posture": {
+            "known": True,
+            "disk_encrypted": "yes",
+            "screen_lock": "yes",
+            "firewall": "yes",
+            "secure_boot": "yes",
+            "patch_age_days": 1,
+            "uptime_s": 60,
+            "system": "debian 12",
+            "source": "client",
+        },
+        "posture_age_s": 3,
+        "risk": 7,
+        "source": {"__extn": {"fn": "ip", "arg": "192.0.2.7"}},
+        "hour": 12,
+        "minute": 30,
+        "weekday": 3,
+        "mfa_age_s": 5,
+        "approval": {"by": [bob], "count": 1, "left_s": 60},
+    }
+    silent = vocabulary.asked(context())["posture"]
+    unknown = dict.fromkeys(("disk_encrypted", "screen_lock", "firewall", "secure_boot"), "unknown")
+    ages = {"patch_age_days": vocabulary.UNKNOWN, "uptime_s": vocabulary.UNKNOWN}
+    assert silent == {"known": False, **unknown, **ages, "system": "", "source": ""}
+
+
+def test_a_policy_is_known_by_its_text() -> None:
+    policy = Policy(PERMIT + NEVER, SITE)
+    assert policy.text == PERMIT + NEVER
+    assert policy.hash == hashlib.sha256((PERMIT + NEVER).encode()).hexdigest()
+    assert policy.ids == ("role-opens", "night")
+
+
+def test_an_error_names_the_policy_by_its_own_id() -> None:
+    with pytest.raises(PolicyError) as caught:
+        Policy(PERMIT + '@id("late") forbid (principal, action, resource) when { context.hour > "x" };', SITE)
+    assert caught.value.problems == ("for policy `late`, unexpected type: expected Long but saw String",)
+    assert str(caught.value) == caught.value.problems[0]
+    two = '@id("a") forbid (principal, action, resource) when { context.x };'
+    with pytest.raises(PolicyError) as caught:
+        Policy(two + two.replace('"a"', '"b"').replace("context.x", "context.y"), SITE)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 6, "each for three actions"
+
+
+def test_a_judgement_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy(PERMIT, SITE)
+    nowhere = policy.judge(context("admin"), "nowhere", Action.OPEN)
+    assert (nowhere.outcome, nowhere.policies) == (Outcome.FAULT, ())
+    assert nowhere.errors
+    monkeypatch.setattr(cedarpy, "is_authorized", lambda *_: 1 / 0)
+    assert policy.judge(context("admin"), "web", Action.OPEN) == Judgement(Outcome.FAULT, (), ("division by zero",))
+
+
+def test_what_is_named_twice_is_pointed_out_once_and_found_in_conditions_too() -> None:
+    text = 'forbid (principal, action, resource) when { resource in [ServiceGroup::"x", ServiceGroup::"x"] };'
+    assert Policy(text, SITE).unknown == ("policy-1 names group 'x', which server.toml does not",)
