@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from spa_protocol.answer import Answer
-from spa_protocol.body import BodyWriter, MessageType
+from spa_protocol.body import BodyWriter, FieldWriter, MessageType
 from spa_protocol.knock import Action, Knock
+from spa_protocol.posture import Posture
 from tests.protocol import bad_certificates, world
 
 FAMILY_AT = {"knock": 16, "answer": 12}
@@ -46,12 +47,12 @@ def _addresses(body: bytes, at: int) -> Iterator[tuple[str, bytes]]:
 def _knock_bodies() -> Iterator[tuple[str, bytes]]:
     body = Knock(world.TIME_MS, ("web",)).body()
     yield from _heads(body)
-    yield "action 2", _put(body, 3, 2)
+    yield "action 4", _put(body, 3, 4)
     yield "action 255", _put(body, 3, 255)
     yield "close with a lease", _put(Knock(world.TIME_MS, ("web",), action=Action.CLOSE).body(), 15, 30)
     yield from _addresses(body, FAMILY_AT["knock"])
     yield "no source, yet an address", _put(body, FAMILY_AT["knock"], 0, 192, 0, 2, 7)
-    yield "padding that is not zero, right after the fields", _put(body, 39, 1)
+    yield "padding that is not zero, right after the fields", _put(body, 44, 1)
     yield "padding that is not zero, in the first of the last 5 bytes", _put(body, 395, 1)
     yield "nine services", _raw_knock(*(f"s{i}".encode() for i in range(9)))
     yield "255 services", _put(body, 33, 255)
@@ -72,6 +73,51 @@ def _knock_bodies() -> Iterator[tuple[str, bytes]]:
     }.items():
         yield reason, _raw_knock(name)
     yield from _delegated_bodies()
+    yield from _bodies_in_context()
+
+
+def _bodies_in_context() -> Iterator[tuple[str, bytes]]:
+    none, posture = b"\0", _posture()
+    certificate = b"\1" + world.certificate().to_bytes()
+    yield "two postures", _raw_knock(b"web", more=none + b"\2" + posture * 2)
+    yield "a posture though none follows", _raw_knock(b"web", more=none + b"\0" + posture)
+    yield "a posture, and there is none", _raw_knock(b"web", more=none + b"\1")
+    yield "a posture of source 0", _raw_knock(b"web", more=none + b"\1" + _put(posture, 4, 0))
+    yield "a posture of source 3", _raw_knock(b"web", more=none + b"\1" + _put(posture, 4, 3))
+    for place in range(4):
+        yield f"fact {place} is 3", _raw_knock(b"web", more=none + b"\1" + _put(posture, 5, 3 << 2 * place))
+    yield "a system of 25 characters", _raw_knock(b"web", more=none + b"\1" + _put(posture, 12, 25) + b"a" * 25)
+    yield "a system with a line feed", _raw_knock(b"web", more=none + b"\1" + _put(posture, 12, 1) + b"\n")
+    yield "a system with DEL", _raw_knock(b"web", more=none + b"\1" + _put(posture, 12, 1) + b"\x7f")
+    yield "a system that is not ASCII", _raw_knock(b"web", more=none + b"\1" + _put(posture, 12, 2) + "é".encode())
+    for reason, code in {
+        "code of 5 digits": b"12345",
+        "code of 9 digits": b"123456789",
+        "code of letters": b"abcdef",
+        "code with a sign": b"-12345",
+        "code that is not ASCII": "١٢٣".encode(),
+    }.items():
+        yield reason, _raw_knock(b"web", more=none + none + bytes([len(code)]) + code)
+    yield "a request to open", _raw_knock(more=none + none + none + _request(1))
+    yield "a request to close", _raw_knock(more=none + none + none + _request(1), action=1)
+    yield "approve no request", _raw_knock(action=2)
+    yield "deny no request", _raw_knock(action=3)
+    yield "deny for some time", _raw_knock(more=none * 3 + _request(1), action=3, lease_s=1)
+    yield "approve a request and a service", _raw_knock(b"web", more=none * 3 + _request(1), action=2)
+    yield "approve for a source", _put(_raw_knock(more=none * 3 + _request(1), action=2), 16, 4, 192, 0, 2, 7)
+    yield "a delegate with a posture", _raw_knock(b"web", more=certificate + b"\1" + posture)
+    yield "a delegate with a code", _raw_knock(b"web", more=certificate + none + b"\x06755224")
+    yield "a delegate who approves", _raw_knock(more=certificate + none + none + _request(1), action=2)
+
+
+def _posture() -> bytes:
+    writer = FieldWriter()
+    Posture(75).write(writer)
+    return writer.written()
+
+
+def _request(number: int) -> bytes:
+    return number.to_bytes(4, "big")
 
 
 def _delegated_bodies() -> Iterator[tuple[str, bytes]]:
@@ -134,7 +180,7 @@ def _answer_bodies() -> Iterator[tuple[str, bytes]]:
     body = world.answer().body()
     bare = Answer(None, world.TIME_MS, world.answer().seen, 40_000, 16).body()
     yield from _heads(body)
-    for at, field, values in ((3, "outcome", (29, 255)), (31, "slots", (0, 65, 255))):
+    for at, field, values in ((3, "outcome", (38, 255)), (31, "slots", (0, 65, 255))):
         yield from ((f"{field} {value}", _put(body, at, value)) for value in values)
     yield from _addresses(body, FAMILY_AT["answer"])
     yield "no address seen", _put(body, FAMILY_AT["answer"], *[0] * 17)
@@ -143,6 +189,7 @@ def _answer_bodies() -> Iterator[tuple[str, bytes]]:
     yield "about with DEL", _put(bare, 32, 1, 127)
     yield "about that is not ASCII", _put(bare, 32, 2, *"é".encode())
     yield "nine services", _put(bare, 33, 9, *(b"\1a" + bytes(9)) * 9)
+    yield "a hash of record 0", _put(bare, 34, *bytes(8), 1)
     yield "service with flag 2", _put(bare, 33, 1, 1, ord("a"), *[0] * 8, 2)
     yield "service without a name", _put(bare, 33, 1, *[0] * 10)
     yield "service name in upper case", _put(bare, 33, 1, 1, ord("A"), *[0] * 9)

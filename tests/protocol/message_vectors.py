@@ -8,12 +8,13 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nacl import bindings
 
-from spa_protocol.answer import Answer, AnsweredService
+from spa_protocol.answer import Answer, AnsweredService, Checkpoint
 from spa_protocol.body import Address
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.keys import ChannelKeys, agreed_gate_secret, exchange_public
 from spa_protocol.knock import Action, Knock
 from spa_protocol.limits import MAX_SLOTS
+from spa_protocol.posture import Fact, Posture, PostureSource
 from spa_protocol.refusal import GRANTED, Refusal
 from spa_protocol.seal import HEAD_SIZE, Domain, answer_tag, of_kind, seal, signed_bytes, unseal
 from spa_protocol.signature import SeedSigner, Signature, SignatureKind, Signer, VerifyingKey, sk_signed
@@ -36,6 +37,10 @@ VERIFIED = replace(world.SECURITY_KEY, flags=5, counter=2**32 - 1)
 GREATEST_SKEW_MS, LONGEST_DELEGATION_S = 60_000, 86_400
 OTHER_APPLICATION = SecurityKey(world.SECURITY_KEY.seed, "ssh:" + "office ~!" * 6 + "office", counter=0)
 
+POSTURE = Posture(
+    75, PostureSource.OSQUERY, Fact.YES, Fact.NO, Fact.UNKNOWN, Fact.YES, 12, 345_678, "Debian GNU/Linux 12"
+)
+
 KNOCKS: dict[str, dict[str, Knock]] = {
     "device": {
         "IPv4 source named": Knock(world.TIME_MS, ("web",), 30, V4),
@@ -48,6 +53,14 @@ KNOCKS: dict[str, dict[str, Knock]] = {
         "under a clock tag": Knock(world.TIME_MS, ("web",), 30, V4),
         "close": Knock(world.TIME_MS, ("web", "ssh"), 0, V4, Action.CLOSE),
         "close all, as seen": Knock(world.TIME_MS, action=Action.CLOSE),
+        "with a posture": Knock(world.TIME_MS, ("web",), 30, V4, posture=POSTURE),
+        "with a posture of which nothing is known": Knock(world.TIME_MS, ("web",), posture=Posture()),
+        "with a code": Knock(world.TIME_MS, ("web",), 30, V4, code="755224"),
+        "all that can be said at once": Knock(
+            world.TIME_MS, LONG_NAMES, 86_400, V6, posture=replace(POSTURE, system="~" * 24), code="94287082"
+        ),
+        "approve": Knock(world.TIME_MS, (), 1800, action=Action.APPROVE, request=482_113, posture=POSTURE),
+        "deny": Knock(world.TIME_MS, action=Action.DENY, request=2**32 - 1),
     },
     "security-key": {
         "touched": Knock(world.TIME_MS, ("web",), 30, V4),
@@ -89,6 +102,13 @@ GRANTS = {
         world.answer(),
         about="a" * 63,
         services=tuple(AnsweredService(name, 2**32 - 1, 65_535, 65_535, True) for name in LONG_NAMES),
+    ),
+    "granted, with a checkpoint": replace(world.answer(), checkpoint=Checkpoint(4711, bytes(range(16)))),
+    "eight services, the longest label and a checkpoint": replace(
+        world.answer(),
+        about="a" * 63,
+        services=tuple(AnsweredService(name, 2**32 - 1, 65_535, 65_535, True) for name in LONG_NAMES),
+        checkpoint=Checkpoint(2**64 - 1, b"\xff" * 16),
     ),
     "closed": replace(world.answer(), services=(AnsweredService("web", 0, 8443, 0, False),)),
 }
@@ -225,10 +245,25 @@ def _knock(name: str, holder_name: str, slot: int, knock: Knock) -> Entry:
         "source": _address(knock.source),
         "services": list(knock.services),
         "certificate": None if by is None else by.to_bytes().hex(),
+        "posture": None if knock.posture is None else _posture(knock.posture),
+        "code": knock.code,
+        "request": knock.request,
     }
     signer = VERIFIED if "verified, the last" in name else holder.signer
     sealed = _sealed(Domain.KNOCK, signer, holder.keys.request_seal, tag, knock.body())
     return {"name": name, "channel": holder_name, **_where(position), **fields, **sealed}
+
+
+def _posture(posture: Posture) -> Entry:
+    facts = ("disk_encrypted", "screen_lock", "firewall", "secure_boot")
+    return {
+        "age_s": posture.age_s,
+        "source": posture.source.value,
+        **{name: getattr(posture, name).name.lower() for name in facts},
+        "patch_age_days": posture.patch_age_days,
+        "uptime_s": posture.uptime_s,
+        "system": posture.system,
+    }
 
 
 def _enrolment(name: str, slot: int, signer: Signer) -> Entry:
@@ -272,6 +307,7 @@ def _answer(name: str, channel: str, request_head: bytes, answer: Answer) -> Ent
         "services": [
             [each.name, each.left_s, each.tcp_port, each.udp_port, each.needs_signed_source] for each in answer.services
         ],
+        "checkpoint": None if answer.checkpoint is None else [answer.checkpoint.seq, answer.checkpoint.hash.hex()],
     }
     server = SeedSigner(world.SERVER_SEED)
     tag = answer_tag(keys, request_head)

@@ -115,6 +115,17 @@ def unseal(datagram: bytes, seal_key: bytes, context: bytes = b"") -> tuple[byte
 # Sections 5 to 7: the three messages
 
 
+class Posture(NamedTuple):
+    """Section 5.3; facts in their order; None is unknown."""
+
+    age_s: int
+    source: int
+    facts: tuple[int, ...]
+    patch_age_days: int | None
+    uptime_s: int | None
+    system: str
+
+
 class Knock(NamedTuple):
     """Section 5."""
 
@@ -124,26 +135,58 @@ class Knock(NamedTuple):
     source: Address | None
     action: int = 0
     certificate: Certificate | None = None
+    posture: Posture | None = None
+    code: str = ""
+    request: int = 0
+
+
+def build_posture(posture: Posture) -> bytes:
+    """The fields of a posture."""
+    facts = sum(fact << 2 * place for place, fact in enumerate(posture.facts))
+    days = 65_535 if posture.patch_age_days is None else posture.patch_age_days
+    uptime_s = 2**32 - 1 if posture.uptime_s is None else posture.uptime_s
+    return struct.pack(">IBBHI", posture.age_s, posture.source, facts, days, uptime_s) + write_text(posture.system)
+
+
+def read_posture(fields: Fields) -> Posture:
+    """The posture whose fields come next."""
+    age_s, source, packed = fields.number(4), fields.number(1), fields.number(1)
+    days, uptime_s, system = fields.number(2), fields.number(4), fields.text()
+    facts = tuple(packed // 4**place % 4 for place in range(4))
+    require(source in (1, 2) and 3 not in facts, "source or a fact")
+    require(re.fullmatch("[\x20-\x7e]{0,24}", system), "system")
+    days_known, uptime_known = days != 65_535, uptime_s != 2**32 - 1
+    return Posture(age_s, source, facts, days if days_known else None, uptime_s if uptime_known else None, system)
 
 
 def build_knock(knock: Knock, kind: int = 1) -> bytes:
     """The body of a knock, for a key of that kind to sign."""
     fields = struct.pack(">BQI", knock.action, knock.time_ms, knock.lease_s) + write_address(knock.source)
-    certificate = b"" if knock.certificate is None else b"\1" + build_certificate(knock.certificate)
-    return write_body(1, kind, fields + write_services(knock.services) + certificate)
+    certificate = b"\0" if knock.certificate is None else b"\1" + build_certificate(knock.certificate)
+    posture = b"\0" if knock.posture is None else b"\1" + build_posture(knock.posture)
+    rest = certificate + posture + write_text(knock.code) + struct.pack(">I", knock.request)
+    return write_body(1, kind, fields + write_services(knock.services) + rest)
 
 
 def parse_knock(body: bytes, kind: int = 1) -> Knock:
     """The knock in a body."""
     fields = read_body(body, 1, kind)
     action, time_ms, lease_s, source = fields.number(1), fields.number(8), fields.number(4), fields.address()
-    require(action in (0, 1) and not (action == 1 and lease_s), "action, or a lease of what is closed")
+    require(action <= 3 and not (action in (1, 3) and lease_s), "action, or a lease of what is closed or denied")
     services, follows = fields.services(0, 8), fields.number(1)
     require(follows in (0, 1), "whether a certificate follows")
     certificate = read_certificate(fields) if follows else None
     require(certificate is None or len(services) <= 4, "services of a delegated knock")
+    told = fields.number(1)
+    require(told in (0, 1), "whether a posture follows")
+    posture = read_posture(fields) if told else None
+    code, request = fields.text(), fields.number(4)
     fields.zeros()
-    return Knock(time_ms, services, lease_s, source, action, certificate)
+    require(re.fullmatch("([0-9]{6,8})?", code), "code")
+    require((action >= 2) == (request > 0), "a request with another action, or none")
+    require(action < 2 or not (services or source is not None), "more than a request to approve or deny")
+    require(certificate is None or not (posture or code or request), "what only the device can say")
+    return Knock(time_ms, services, lease_s, source, action, certificate, posture, code, request)
 
 
 class Enrolment(NamedTuple):
@@ -216,6 +259,7 @@ class Answer(NamedTuple):
     slots: int
     about: str
     services: tuple[Service, ...]
+    checkpoint: tuple[int, bytes] | None = None
 
 
 def build_answer(answer: Answer) -> bytes:
@@ -226,22 +270,25 @@ def build_answer(answer: Answer) -> bytes:
         + write_address(answer.seen)
         + struct.pack(">HB", answer.seen_port, answer.slots)
     )
-    return write_body(3, 1, head + write_text(answer.about) + bytes([len(answer.services)]) + services)
+    checkpoint = b"" if answer.checkpoint is None else struct.pack(">Q", answer.checkpoint[0]) + answer.checkpoint[1]
+    return write_body(3, 1, head + write_text(answer.about) + bytes([len(answer.services)]) + services + checkpoint)
 
 
 def parse_answer(body: bytes) -> Answer:
     """The answer in a body."""
     fields = read_body(body, 3, 1)
     outcome, time_ms, seen, port = fields.number(1), fields.number(8), fields.address(), fields.number(2)
-    require(outcome <= 28, "outcome")
+    require(outcome <= 37, "outcome")
     slots, about, count = fields.number(1), fields.text(), fields.number(1)
     require(1 <= slots <= 64, "slots")
     require(re.fullmatch("[\x20-\x7e]{0,63}", about) and count <= 8, "about or count")
     services = tuple(_service(fields) for _ in range(count))
+    seq, hash_ = fields.number(8), fields.take(16)
+    require(seq > 0 or not any(hash_), "a checkpoint of no record")
     fields.zeros()
     if seen is None:
         raise Refused("no address seen")
-    return Answer(outcome, time_ms, seen, port, slots, about, services)
+    return Answer(outcome, time_ms, seen, port, slots, about, services, (seq, hash_) if seq else None)
 
 
 def _service(fields: Fields) -> Service:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from hypothesis import strategies as st
 
-from spa_protocol.answer import MAX_ABOUT, Answer, AnsweredService
+from spa_protocol.answer import MAX_ABOUT, Answer, AnsweredService, Checkpoint
 from spa_protocol.delegation import MAX_DELEGATED, Certificate
 from spa_protocol.delegation_text import Delegation
 from spa_protocol.enrolment import Enrolment
@@ -15,6 +15,7 @@ from spa_protocol.invite import Invite
 from spa_protocol.keys import KEY_SIZE, SIGNATURE_SIZE, public_key
 from spa_protocol.knock import MAX_SERVICES, Action, Knock
 from spa_protocol.limits import MAX_SLOTS
+from spa_protocol.posture import MAX_SYSTEM, Fact, Posture, PostureSource
 from spa_protocol.refusal import Refusal
 from spa_protocol.signature import SeedSigner, Signature, Signer
 from spa_protocol.tag import FEWEST_SLOTS
@@ -69,7 +70,33 @@ def _knocks(most: int, by: st.SearchStrategy[Certificate | None]) -> st.SearchSt
     return opening | closing
 
 
-own_knocks = _knocks(MAX_SERVICES, st.none())
+_facts = st.sampled_from(Fact)
+postures = st.builds(
+    Posture,
+    _number(32),
+    st.sampled_from(PostureSource),
+    _facts,
+    _facts,
+    _facts,
+    _facts,
+    st.none() | st.integers(0, 2**16 - 2),
+    st.none() | st.integers(0, 2**32 - 2),
+    st.text(printable, max_size=MAX_SYSTEM),
+)
+_codes = st.just("") | st.from_regex(r"[0-9]{6,8}", fullmatch=True)
+_requests = st.integers(1, 2**32 - 1)
+_nothing: st.SearchStrategy[tuple[str, ...]] = st.just(())
+_plain_knocks = _knocks(MAX_SERVICES, st.none())
+_knocks_in_context = st.builds(
+    lambda knock, posture, code: replace(knock, posture=posture, code=code), _plain_knocks, postures, _codes
+)
+_decisions = st.builds(
+    lambda knock, request: replace(knock, request=request),
+    st.builds(Knock, times_ms, _nothing, _number(32), action=st.just(Action.APPROVE), request=st.just(1), code=_codes)
+    | st.builds(Knock, times_ms, action=st.just(Action.DENY), request=st.just(1), posture=st.none() | postures),
+    _requests,
+)
+own_knocks = _plain_knocks | _knocks_in_context | _decisions
 delegated_knocks = _knocks(MAX_DELEGATED, certificates)
 knocks = own_knocks | delegated_knocks
 enrolments = st.builds(Enrolment, times_ms, keys, keys, labels, st.just("") | applications)
@@ -84,6 +111,7 @@ answers = st.builds(
     st.lists(st.builds(AnsweredService, services, _number(32), ports, ports, st.booleans()), max_size=MAX_SERVICES).map(
         tuple
     ),
+    st.none() | st.builds(Checkpoint, st.integers(1, 2**64 - 1), st.binary(min_size=16, max_size=16)),
 )
 
 _host_label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,20}[A-Za-z0-9])?"

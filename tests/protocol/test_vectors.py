@@ -103,7 +103,7 @@ def test_every_refusal_and_every_kind_of_message_has_a_vector() -> None:
     assert {entry["outcome"] for entry in VECTORS["answers"]} == {0, *(refusal.code for refusal in Refusal)}
     assert {entry["channel"] for entry in VECTORS["knocks"]} == set(DEVICES)
     assert {entry["flags"] for entry in (*VECTORS["knocks"], *VECTORS["certificates"])} == {0, 1, 5}
-    assert {entry["action"] for entry in VECTORS["knocks"]} == {0, 1}
+    assert {entry["action"] for entry in VECTORS["knocks"]} == {0, 1, 2, 3}
     assert {(entry["kind"], entry.get("channel")) for entry in VECTORS["refused"]} >= {
         *(("knock", channel) for channel in DEVICES),
         ("enrolment", "invite"),
@@ -142,12 +142,30 @@ def test_the_second_reading_computes_the_same_tags() -> None:
         assert second.tag(KEYS[entry["channel"]], entry["kind"], entry["window"], entry["slot"]).hex() == entry["tag"]
 
 
+def _posture(said: Entry | None) -> second.Posture | None:
+    if said is None:
+        return None
+    names = ("disk_encrypted", "screen_lock", "firewall", "secure_boot")
+    facts = tuple(("unknown", "no", "yes").index(said[name]) for name in names)
+    return second.Posture(
+        said["age_s"], said["source"], facts, said["patch_age_days"], said["uptime_s"], said["system"]
+    )
+
+
 @entries("knocks")
 def test_the_second_reading_makes_and_reads_every_knock(entry: Entry) -> None:
     source = ip_address(entry["source"]) if entry["source"] else None
     certificate = read_certificate(hexed(entry, "certificate")) if entry["certificate"] else None
     knock = second.Knock(
-        entry["time_ms"], tuple(entry["services"]), entry["lease_s"], source, entry["action"], certificate
+        entry["time_ms"],
+        tuple(entry["services"]),
+        entry["lease_s"],
+        source,
+        entry["action"],
+        certificate,
+        _posture(entry["posture"]),
+        entry["code"],
+        entry["request"],
     )
     channel = entry["channel"]
     signer = signer_of(entry, channel)
@@ -176,7 +194,8 @@ def test_the_second_reading_makes_and_reads_every_answer(entry: Entry) -> None:
     services = tuple(second.Service(*service) for service in entry["services"])
     head = bytes.fromhex(entry["request_head"])
     numbers = entry["outcome"], entry["time_ms"], ip_address(entry["seen"]), entry["seen_port"], entry["slots"]
-    answer = second.Answer(*numbers, entry["about"], services)
+    checkpoint = entry["checkpoint"] and (entry["checkpoint"][0], bytes.fromhex(entry["checkpoint"][1]))
+    answer = second.Answer(*numbers, entry["about"], services, checkpoint)
     keys = KEYS[entry["channel"]]
     assert second.build_answer(answer).hex() == entry["body"]
     assert second.answer_tag(keys, head).hex() == entry["tag"]

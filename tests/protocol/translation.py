@@ -8,6 +8,7 @@ from spa_protocol.delegation_text import Delegation
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.knock import Knock
+from spa_protocol.posture import Posture
 from spa_protocol.signature import SeedSigner, Signature, Signer, VerifyingKey
 from tests.protocol import second_reading as second
 from tests.protocol import second_reading_delegation as second_delegation
@@ -49,7 +50,30 @@ def of_certificate(certificate: Certificate) -> second_delegation.Certificate:
 def of_knock(knock: Knock) -> second.Knock:
     """A knock."""
     certificate = None if knock.certificate is None else of_certificate(knock.certificate)
-    return second.Knock(knock.time_ms, knock.services, knock.lease_s, knock.source, knock.action.value, certificate)
+    return second.Knock(
+        knock.time_ms,
+        knock.services,
+        knock.lease_s,
+        knock.source,
+        knock.action.value,
+        certificate,
+        None if knock.posture is None else of_posture(knock.posture),
+        knock.code,
+        knock.request,
+    )
+
+
+def of_posture(posture: Posture) -> second.Posture:
+    """A posture."""
+    facts = posture.disk_encrypted, posture.screen_lock, posture.firewall, posture.secure_boot
+    return second.Posture(
+        posture.age_s,
+        posture.source.value,
+        tuple(fact.value for fact in facts),
+        posture.patch_age_days,
+        posture.uptime_s,
+        posture.system,
+    )
 
 
 def of_enrolment(enrolment: Enrolment) -> second.Enrolment:
@@ -72,6 +96,7 @@ def of_answer(answer: Answer) -> second.Answer:
             second.Service(each.name, each.left_s, each.tcp_port, each.udp_port, each.needs_signed_source)
             for each in answer.services
         ),
+        None if answer.checkpoint is None else (answer.checkpoint.seq, answer.checkpoint.hash),
     )
 
 
