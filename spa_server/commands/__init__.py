@@ -23,6 +23,7 @@ COMMANDS = {
     "perimeter": ("perimeter", "Put up, print or take down the closed ruleset."),
     "invite": ("invite", "Make the one line that enrols a device."),
     "device": ("device", "Show and change who may knock."),
+    "user": ("user", "Show and change whose devices may knock; second factors."),
     "delegation": ("delegation", "Show and take back what devices delegated."),
     "lease": ("lease", "Show and end what is open now."),
     "policy": ("policy", "Check, explain and test what decides."),

@@ -31,6 +31,22 @@ def completion(shell: str) -> None:
     click.echo(ShellComplete.source(complete(group, {}, "spa-server", "_SPA_SERVER_COMPLETE")))
 
 
+def user_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The users, likewise."""
+    from spa_server.commands.exits import plain_errors
+    from spa_server.commands.state import opened_store
+    from spa_server.remember.users import Users
+
+    names: list[str] = []
+    with (
+        contextlib.suppress(click.ClickException),
+        plain_errors(),
+        opened_store(ctx.params["config_path"]) as (_, store),
+    ):
+        names = [each.name for each in Users(store).users()]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def device_labels(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The devices, for whoever may read the registry; for others nothing, without a word."""
     from spa_server.commands.exits import plain_errors

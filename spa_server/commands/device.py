@@ -32,6 +32,7 @@ from spa_server.tell.event_types import (
     DEVICE_DISABLED,
     DEVICE_ENABLED,
     DEVICE_REMOVED,
+    DEVICE_ROLES,
     DEVICES_EXPORTED,
     DEVICES_IMPORTED,
 )
@@ -203,6 +204,39 @@ def enable(label: str, config_path: Path) -> None:
     with plain_errors(), registry_to_edit(config_path, edit) as (_, registry):
         registry.set_enabled(label, True)
     click.echo(f"enabled {label}")
+
+
+@device.command(epilog=EXIT_CODES, short_help="Give a device other roles.")
+@click.argument("label", shell_complete=device_labels)
+@click.argument("roles", nargs=-1, required=True)
+@click.option("--add", "how", flag_value="add", help="Besides those that it has.")
+@click.option("--remove", "how", flag_value="remove", help="Take these away instead.")
+@config_option
+def roles(label: str, roles: tuple[str, ...], how: str | None, config_path: Path) -> None:
+    """Give a device these roles instead of those that it has. Where one is taken away, what it has open is ended.
+
+    Its unused invites, which are for the old roles, are void.
+
+    \b
+    Examples:
+      spa-server device roles alice-laptop admin dev
+      spa-server device roles alice-laptop approver --add
+      spa-server device roles alice-laptop admin --remove
+    """
+    with plain_errors():
+        with opened_store(config_path) as (_, store):
+            found = Registry(store).device(label)
+        if found is None:
+            raise Stop(Exit.REFUSED, f"there is no device {label}; see: spa-server device list")
+        named = frozenset(roles)
+        after = {"add": found.roles | named, "remove": found.roles - named}.get(how or "", named)
+        message = f"give device {label} the roles {', '.join(sorted(after)) or 'none'}"
+        edit = Edit(DEVICE_ROLES, message, gives=bool(after - found.roles), device=label, user=found.user)
+        with store_to_edit(config_path, edit) as (config, store):
+            changed = Registry(store).set_roles(label, after)
+            sources = SourcesOfDevices(store).of(label)
+        ended = f"; {shut_out(config, label, sources, edit)}" if found.roles - after else ""
+    click.echo(f"{label}: {', '.join(sorted(changed.roles))}{ended}")
 
 
 @device.command(epilog=EXIT_CODES, short_help="Forget a device; end what it has open.")

@@ -19,12 +19,16 @@ from spa_server.service import Address, Service, SourcePolicy, is_unicast
 
 @dataclass(frozen=True, slots=True)
 class DeviceStanding:
-    """What the registry says of the device behind a credential. `key_retired`: the credential's time is over."""
+    """What the registry says of the device behind a credential, and of its user.
+
+    `key_retired`: the credential's time is over.
+    """
 
     label: str
     roles: frozenset[str]
     enabled: bool
     key_retired: bool
+    user_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,8 @@ def decide_close(
 def _shut_out(device: DeviceStanding, delegated: Delegated | None) -> Refused | None:
     if not device.enabled:
         return Refused(Refusal.DEVICE_DISABLED)
+    if not device.user_enabled:
+        return Refused(Refusal.USER_DISABLED)
     if device.key_retired:
         return Refused(Refusal.KEY_RETIRED)
     if delegated is None:

@@ -22,19 +22,25 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class DeviceHolder:
-    """A device by one of its credentials. `delegated`: it is those to whom it delegates that knock by these keys."""
+    """A device by one of its credentials. `delegated`: it is those to whom it delegates that knock by these keys.
+
+    `user_enabled`: whether the user, too, is let in.
+    """
 
     device: Device
     credential: Credential
     key: VerifyingKey
     keys: ChannelKeys
     delegated: bool = False
+    user_enabled: bool = True
 
     def standing(self, now_s: int) -> DeviceStanding:
         """What the decision needs to know of it."""
         retires_s = self.credential.retires_s
         retired = retires_s is not None and retires_s <= now_s
-        return DeviceStanding(self.device.label, self.device.roles, self.device.enabled, retired)
+        return DeviceStanding(
+            self.device.label, self.device.roles, self.device.enabled, retired, user_enabled=self.user_enabled
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,9 @@ def changes(before: Holders, after: Holders) -> str:
             said.append(f"{label} {'enabled' if new[label].enabled else 'disabled'}")
         elif (new[label].user, new[label].roles) != (old[label].user, old[label].roles):
             said.append(f"{label} changed")
+    was_out, is_out = _shut_out_users(before), _shut_out_users(after)
+    said += [f"user {name} disabled" for name in is_out - was_out]
+    said += [f"user {name} enabled" for name in (was_out - is_out) & {device.user for device in new.values()}]
     more = len(said) - _MOST_NAMED
     said = [*sorted(said)[:_MOST_NAMED], f"{more} more"] if more > 0 else sorted(said)
     invites = [sum(isinstance(holder, InviteHolder) for holder in each.values()) for each in (before, after)]
@@ -88,14 +97,21 @@ def changes(before: Holders, after: Holders) -> str:
     return ", ".join(said)
 
 
+def _shut_out_users(holders: Holders) -> set[str]:
+    devices = (holder for holder in holders.values() if isinstance(holder, DeviceHolder))
+    return {holder.device.user for holder in devices if not holder.user_enabled}
+
+
 def _devices(holders: Holders) -> dict[str, Device]:
     return {holder.device.label: holder.device for holder in holders.values() if isinstance(holder, DeviceHolder)}
 
 
-def read_holders(registry: Registry, now_s: int, previous: Holders, *, delegates: bool) -> Holders:
+def read_holders(
+    registry: Registry, now_s: int, previous: Holders, *, delegates: bool, shut_out_users: frozenset[str] = frozenset()
+) -> Holders:
     """Every live credential and unexpired invite, and with `delegates` what is derived of each credential for those.
 
-    `previous` saves deriving the same keys again.
+    `previous` saves deriving the same keys again. `shut_out_users`: those who are kept out with all their devices.
     """
     devices = {device.id: device for device in registry.devices()}
     holders: dict[HolderId, DeviceHolder | InviteHolder] = {}
@@ -107,12 +123,13 @@ def read_holders(registry: Registry, now_s: int, previous: Holders, *, delegates
         known = previous.get(holder_id)
         keys = known.keys if known else derive(credential.gate_secret, Channel.DEVICE)
         key = VerifyingKey.from_bytes(credential.public_key)
-        holders[holder_id] = DeviceHolder(device, credential, key, keys)
+        is_in = device.user not in shut_out_users
+        holders[holder_id] = DeviceHolder(device, credential, key, keys, user_enabled=is_in)
         if delegates:
             holder_id = HolderId(Channel.DELEGATE, credential.id)
             known = previous.get(holder_id)
             keys = known.keys if known else derive(delegate_secret(credential.gate_secret), Channel.DELEGATE)
-            holders[holder_id] = DeviceHolder(device, credential, key, keys, delegated=True)
+            holders[holder_id] = DeviceHolder(device, credential, key, keys, delegated=True, user_enabled=is_in)
     for invite in registry.invites(now_s):
         holder_id = HolderId(Channel.INVITE, invite.id)
         known = previous.get(holder_id)

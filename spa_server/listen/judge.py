@@ -27,6 +27,7 @@ from spa_server.remember.registry import Registry
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store
 from spa_server.remember.used import UsedSlots
+from spa_server.remember.users import Users
 from spa_server.remember.witness import Witness
 from spa_server.tell.counts import Counts
 
@@ -64,12 +65,14 @@ class Judge:
         self._used = UsedSlots(store, witness)
         self._sources = SourcesOfDevices(store)
         self._delegations = Delegations(store)
+        self._users = Users(store)
         self._account = Account(RefusalRing(store), audit)
         self._housekept_ms = now.boot_ms
         max_skew_ms = config.max_skew_s * 1000
         self._membership = Membership(
             registry,
             self._delegations,
+            self._users,
             Gate(link, slots=_slots(config), max_skew_ms=max_skew_ms, used=self._used.of_window),
             delegates=config.delegate_slots > 0,
             fenced_at_boot_ms=fenced_at_boot_ms,

@@ -15,6 +15,7 @@ from spa_server.listen.holders import Holders, InviteHolder, changes, read_holde
 from spa_server.remember.delegations import Delegations, Revoked
 from spa_server.remember.fence import first_open_window
 from spa_server.remember.registry import Registry
+from spa_server.remember.users import Users
 from spa_server.tell.event_types import REGISTRY_SEEN
 from spa_server.tell.events import Event, happened
 
@@ -31,6 +32,7 @@ class Membership:
         self,
         registry: Registry,
         delegations: Delegations,
+        users: Users,
         gate: Gate,
         *,
         delegates: bool,
@@ -44,6 +46,7 @@ class Membership:
         self.holders: Holders = {}
         self.revoked: Revoked = {}
         self._delegations = delegations
+        self._users = users
         self._delegates = delegates
         self._fenced_at_boot_ms = fenced_at_boot_ms
         self._floor_window = floor_window
@@ -94,7 +97,13 @@ class Membership:
     def read_again(self, now: Instant) -> None:
         """Read the registry, and arm and disarm what has changed; also drops what has expired meanwhile."""
         self.revoked = self._delegations.revoked()
-        self.holders = read_holders(self.registry, now.wall_s, self.holders, delegates=self._delegates)
+        self.holders = read_holders(
+            self.registry,
+            now.wall_s,
+            self.holders,
+            delegates=self._delegates,
+            shut_out_users=self._users.disabled(),
+        )
         keys = {holder_id: holder.keys for holder_id, holder in self.holders.items()}
         self.gate.set_holders(keys, now.wall_ms, self.first_window(now))
 

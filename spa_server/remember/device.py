@@ -142,7 +142,10 @@ def new_credential(
     created_s: int,
     retires_s: int | None = None,
 ) -> int:
-    """Add a credential and return its id: the one it had before, if this very pair was ever known here."""
+    """Add a credential and return its id: the one it had before, if this very pair was ever known here.
+
+    A second factor that the device gave with another key counts no more.
+    """
     check_public_key(public_key)
     check_keys(gate_secret=gate_secret)
     other = connection.execute(
@@ -155,6 +158,7 @@ def new_credential(
     fingerprint = hashlib.blake2b(public_key + gate_secret, digest_size=32, person=b"spa credential").digest()
     connection.execute("INSERT INTO credential_number (fingerprint) VALUES (?) ON CONFLICT DO NOTHING", (fingerprint,))
     number = connection.execute("SELECT id FROM credential_number WHERE fingerprint = ?", (fingerprint,)).fetchone()[0]
+    connection.execute("DELETE FROM factor WHERE label = ?", (device.label,))
     try:
         connection.execute(
             "INSERT INTO credential VALUES (?, ?, ?, ?, ?, ?)",

@@ -125,12 +125,25 @@ class Registry:
         self._edited(erased=not enabled)
         return device
 
+    def set_roles(self, label: str, roles: Iterable[str]) -> Device:
+        """Give a device other roles; its unused invites, which are for the old ones, are void."""
+        with self._store.durable() as connection:
+            device = existing(connection, label)
+            roles = frozenset(roles)
+            check_names(label, device.user, roles)
+            connection.execute("UPDATE device SET roles = ? WHERE label = ?", (joined(roles), label))
+            connection.execute("DELETE FROM invite WHERE label = ? AND used_by_key IS NULL", (label,))
+            changed = existing(connection, label)
+        self._edited()
+        return changed
+
     def remove(self, label: str) -> Device:
         """Forget a device, its credentials and its invites; what it used stays used. Returns what it was."""
         with self._store.durable() as connection:
             device = existing(connection, label)
             connection.execute("DELETE FROM device WHERE id = ?", (device.id,))
             connection.execute("DELETE FROM invite WHERE label = ?", (label,))
+            connection.execute("DELETE FROM factor WHERE label = ?", (label,))
         self._edited(erased=True)
         return device
 

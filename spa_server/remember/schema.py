@@ -1,8 +1,8 @@
 """The tables of the state file, and their version.
 
 Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite),
-`delegations` (delegation, revoked_delegation), `used`
-(used, used_floor, used_forced), `sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
+`delegations` (delegation, revoked_delegation), `used` (used, used_floor, used_forced), `users` (user, factor),
+`sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
 """
 
 from __future__ import annotations
@@ -34,7 +34,27 @@ _DELEGATIONS = (
     """,
 )
 
-_USERS: tuple[str, ...] = ()
+_USERS = (
+    # `totp`: the secret of one-time codes; `used_step`: the step of time of the code used last; `tries`: wrong codes
+    # since `tried_s`.
+    """
+    CREATE TABLE user (
+      name TEXT PRIMARY KEY,
+      enabled INTEGER NOT NULL,
+      totp BLOB,
+      used_step INTEGER NOT NULL DEFAULT -1,
+      tries INTEGER NOT NULL DEFAULT 0,
+      tried_s INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID
+    """,
+    # When a device last gave a second factor. By its label, which may come again with another key: see `users`.
+    """
+    CREATE TABLE factor (
+      label TEXT PRIMARY KEY,
+      given_s INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 _BASELINES: tuple[str, ...] = ()
 _REQUESTS: tuple[str, ...] = ()
 _SESSIONS: tuple[str, ...] = ()

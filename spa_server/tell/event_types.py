@@ -147,6 +147,46 @@ DELEGATION_REVOKED = EventType(
     "deletion",
     "what a device had delegated was taken back",
 )
+DEVICE_ROLES = EventType(
+    "device-roles-changed",
+    "48ce8fc5c03c479a8d6c665a3553fb00",
+    logging.INFO,
+    "iam",
+    "change",
+    "a device was given other roles",
+)
+USER_DISABLED = EventType(
+    "user-disabled",
+    "662a95c731ae486294c6545572259eaa",
+    logging.INFO,
+    "iam",
+    "change",
+    "a user was kept out with all of their devices, and their unused invites made void",
+)
+USER_ENABLED = EventType(
+    "user-enabled",
+    "922c93e7ad8d44209bfb59744fdbb715",
+    logging.INFO,
+    "iam",
+    "change",
+    "a disabled user was let in again",
+)
+SECOND_FACTOR_SET = EventType(
+    "second-factor-set",
+    "e7c441fb93d840a69ae111fcdf32c2e3",
+    logging.INFO,
+    "iam",
+    "change",
+    "a user was given a secret for one-time codes, in the place of any other",
+)
+SECOND_FACTOR_REMOVED = EventType(
+    "second-factor-removed",
+    "31133dc7aaf842b3bbde3763cf48419d",
+    logging.WARNING,
+    "iam",
+    "change",
+    "one-time codes of a user are taken no more",
+)
 REGISTRY_SEEN = EventType(
     "registry-seen",
     "7d2210bcce84451c9292f21743d4a9d4",

@@ -42,6 +42,7 @@ from spa_server.remember.registry import Registry
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store, open_store
 from spa_server.remember.used import UsedSlots
+from spa_server.remember.users import Users
 from spa_server.remember.witness import Witness
 from spa_server.service import PortRange, Service
 from spa_server.tell.audit import NotWritten
@@ -258,12 +259,14 @@ class ListeningServer:
         fenced_at = enter_boot(self.store, witness, self.boot_id, now.boot_ms)
         self.used = used = UsedSlots(self.store, witness)
         self.delegations = Delegations(self.store)
+        self.users = Users(self.store)
         used_at_gate: UsedInWindow = used.of_window if self._gate_knows_used else lambda window: ()
         self.ring = RefusalRing(self.store)
         self.account = Account(self.ring, self.records)
         self.membership = Membership(
             self.registry,
             self.delegations,
+            self.users,
             Gate(self.firewall, slots=self._slots, max_skew_ms=SKEW_MS, used=used_at_gate),
             delegates=self._slots.delegates > 0,
             fenced_at_boot_ms=fenced_at,

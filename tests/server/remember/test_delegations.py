@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -89,8 +90,9 @@ def test_a_state_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_
     add(store)
     store.close()
     with sqlite3.connect(folder / "state.sqlite3") as older:
-        older.execute("DROP TABLE delegation")
-        older.execute("DROP TABLE revoked_delegation")
+        for statement in (*schema.UPGRADES[1], *schema.UPGRADES[2]):
+            (name,) = re.findall(r"CREATE TABLE (\w+)", statement)
+            older.execute(f"DROP TABLE {name}")
         older.execute("PRAGMA user_version=1")
     older.close()
     with open_store(folder) as upgraded:
