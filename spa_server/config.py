@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from spa_protocol.limits import DELEGATE_SLOTS, MAX_HOSTS, MAX_KNOCK_PORTS, MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
+from spa_server.approval_table import USUAL as USUAL_APPROVAL
+from spa_server.approval_table import ApprovalSettings, read_approval
 from spa_server.service import Address, Service
 from spa_server.service_table import read_services
 from spa_server.toml_table import Bad, Problem, Table, flag, table, text, whole
@@ -75,6 +77,7 @@ class ServerConfig:
     audit_files: int
     metrics: Path | LoopbackPort | None
     policy_file: Path | None
+    approval: ApprovalSettings = USUAL_APPROVAL
 
     @property
     def knock_ports(self) -> tuple[int, ...]:
@@ -100,9 +103,10 @@ def load(path: Path) -> ServerConfig:
     nothing: dict[str, object] = {}
     server = top.one("server", table, nothing)
     services = top.one("service", table, nothing)
+    approval = top.one("approval", table, nothing)
     top.finish()
     config = _server(path, Table("server", server, problems))
-    config = replace(config, services=read_services(services, problems))
+    config = replace(config, services=read_services(services, problems), approval=read_approval(approval, problems))
     for service in config.services:
         for port in config.knock_ports:
             if ("udp", port) in service.ports():

@@ -82,6 +82,13 @@ addresses = [{addresses}]
 # Where Prometheus may read numbers: a loopback address and port, or the path of a Unix socket. Without it, nowhere.
 #metrics = "127.0.0.1:9462"
 
+# Where somebody else has to approve a knock (needs_approval below, and the policy): how long a wish waits, how long an
+# approval holds when its approver does not say, and at most, all in seconds.
+#[approval]
+#waits_s = 900
+#valid_s = 1800
+#longest_s = 28800
+
 # Each service is a table [service.NAME]: ports that exist only for whoever holds a lease on them.
 [service.web]
 # The ports, as numbers or ranges such as "9000-9010"; at most {max_ports} in all, none in two services.

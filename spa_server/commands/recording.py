@@ -40,6 +40,7 @@ class Edit:
     user: str = ""
     source: Address | None = None
     reason: str = ""
+    request: int = 0
 
 
 @contextmanager
@@ -55,6 +56,7 @@ def recorded(config: ServerConfig, edit: Edit) -> Iterator[None]:
         source=edit.source,
         session=os.urandom(8).hex(),
         actor=_actor(),
+        request=edit.request,
     )
     try:
         _append(config, event)
@@ -97,6 +99,12 @@ def _warn(event: Event, said: str) -> None:
     journal = logging.Logger("spa.command")
     journal.addHandler(JournalHandler("spa-server", logging.NullHandler()))
     journal.warning("%s: %s", event.message, said, extra={"event": event})
+
+
+def person() -> str:
+    """Who runs this command, as a person: the login behind it, else the user it runs as."""
+    actor = _actor()
+    return actor.login or actor.user
 
 
 def _actor() -> Actor:

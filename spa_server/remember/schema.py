@@ -1,7 +1,7 @@
 """The tables of the state file, and their version.
 
 Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite),
-`delegations` (delegation, revoked_delegation), `used` (used, used_floor, used_forced), `users` (user, factor),
+`delegations` (delegation, revoked_delegation), `used` (used, used_floor, used_forced), `users` (user, factor), `requests` (request, approval),
 `sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
 """
 
@@ -56,7 +56,28 @@ _USERS = (
     """,
 )
 _BASELINES: tuple[str, ...] = ()
-_REQUESTS: tuple[str, ...] = ()
+_REQUESTS = (
+    """
+    CREATE TABLE request (
+      number INTEGER PRIMARY KEY,
+      user TEXT NOT NULL,
+      device TEXT NOT NULL,
+      service TEXT NOT NULL,
+      asked_s INTEGER NOT NULL,
+      waits_until_s INTEGER NOT NULL,
+      denied_by TEXT NOT NULL,
+      revoked INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE approval (
+      number INTEGER NOT NULL REFERENCES request (number) ON DELETE CASCADE,
+      by_user TEXT NOT NULL,
+      until_s INTEGER NOT NULL,
+      PRIMARY KEY (number, by_user)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 _SESSIONS: tuple[str, ...] = ()
 _TRUST = (*_USERS, *_BASELINES, *_REQUESTS, *_SESSIONS)
 

@@ -187,6 +187,38 @@ SECOND_FACTOR_REMOVED = EventType(
     "change",
     "one-time codes of a user are taken no more",
 )
+APPROVAL_ASKED = EventType(
+    "approval-asked",
+    "a31a494475714c7f9631bb2b9425f45c",
+    logging.INFO,
+    "iam",
+    "info",
+    "somebody wants a service that somebody else has to approve",
+)
+APPROVED = EventType(
+    "approved",
+    "eed1efa02dc848f6b36591f08970e293",
+    logging.INFO,
+    "iam",
+    "allowed",
+    "somebody let another have a service for some time",
+)
+DENIED = EventType(
+    "denied",
+    "78a6587562984fa8b2d5d1c22d4ebd45",
+    logging.INFO,
+    "iam",
+    "denied",
+    "somebody did not let another have a service",
+)
+APPROVAL_REVOKED = EventType(
+    "approval-revoked",
+    "a7447c4f7c4245a98efd0e270d4bc412",
+    logging.INFO,
+    "iam",
+    "deletion",
+    "an approval was taken back",
+)
 REGISTRY_SEEN = EventType(
     "registry-seen",
     "7d2210bcce84451c9292f21743d4a9d4",

@@ -1,0 +1,115 @@
+"""`spa-server request`: what waits for somebody's approval, and deciding on it at the server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from spa_server.commands.duration import Duration
+from spa_server.commands.exits import EXIT_CODES, need_root, plain_errors
+from spa_server.commands.options import config_option, json_option
+from spa_server.commands.recording import Edit, person
+from spa_server.commands.shut_out import shut_out
+from spa_server.commands.state import now_s, opened_store, store_to_edit
+from spa_server.remember.requests import Request, Requests
+from spa_server.remember.sources import SourcesOfDevices
+from spa_server.tell.event_types import APPROVAL_REVOKED, APPROVED, DENIED
+from spa_server.tell.table import table, utc
+
+
+@click.group(epilog=EXIT_CODES)
+def request() -> None:
+    """What waits for somebody's approval. Approvers can decide from their own devices, too: spa-client approve."""
+
+
+@request.command("list", epilog=EXIT_CODES, short_help="What waits, and what came of the last ones.")
+@click.option("--all", "all_", is_flag=True, help="Also what is over.")
+@json_option
+@config_option
+def list_(all_: bool, as_json: bool, config_path: Path) -> None:
+    """What waits for approval and what is approved now, the newest first.
+
+    \b
+    Example:
+      spa-server request list --all
+    """
+    now = now_s()
+    with plain_errors(), opened_store(config_path) as (_, store):
+        found = [each for each in Requests(store).requests() if all_ or each.state(now) in ("waiting", "approved")]
+    if as_json:
+        click.echo(json.dumps([_as_json(each, now) for each in found]))
+    elif not found:
+        click.echo("nothing waits for approval")
+    else:
+        head = ("NUMBER", "USER", "DEVICE", "SERVICE", "ASKED", "STATE")
+        click.echo(table(head, [_row(each, now) for each in found]))
+
+
+@request.command(epilog=EXIT_CODES, short_help="Let somebody have what they asked for.")
+@click.argument("number", type=click.IntRange(1))
+@click.option("--for", "valid_s", type=Duration(), default=0, help="How long it holds. Default: approval.valid_s.")
+@config_option
+def approve(number: int, valid_s: int, config_path: Path) -> None:
+    """Let somebody have what they asked for, for some time, in the name of who runs this; not one's own wish.
+
+    \b
+    Example:
+      spa-server request approve 482113 --for 30m
+    """
+    need_root("approving")
+    by = person()
+    edit = Edit(APPROVED, f"approve request {number}", gives=True, request=number)
+    with plain_errors(), store_to_edit(config_path, edit) as (config, store):
+        until_s = config.approval.until_s(valid_s, now_s())
+        done = Requests(store).decide(number, by, approve=True, until_s=until_s, now_s=now_s())
+    click.echo(f"approved: {done.user} may have {done.service} until {utc(until_s)}")
+
+
+@request.command(epilog=EXIT_CODES, short_help="Do not let them.")
+@click.argument("number", type=click.IntRange(1))
+@config_option
+def deny(number: int, config_path: Path) -> None:
+    """Do not let somebody have what they asked for.
+
+    \b
+    Example:
+      spa-server request deny 482113
+    """
+    need_root("denying")
+    edit = Edit(DENIED, f"deny request {number}", gives=False, request=number)
+    with plain_errors(), store_to_edit(config_path, edit) as (_, store):
+        done = Requests(store).decide(number, person(), approve=False, until_s=0, now_s=now_s())
+    click.echo(f"denied: {done.user} does not get {done.service} by it")
+
+
+@request.command(epilog=EXIT_CODES, short_help="Take back what was approved, and end what is open by it.")
+@click.argument("number", type=click.IntRange(1))
+@config_option
+def revoke(number: int, config_path: Path) -> None:
+    """Take back what was approved, and end what the device that asked has open.
+
+    \b
+    Example:
+      spa-server request revoke 482113
+    """
+    need_root("taking an approval back")
+    edit = Edit(APPROVAL_REVOKED, f"take back what request {number} approved", gives=False, request=number)
+    with plain_errors():
+        with store_to_edit(config_path, edit) as (config, store):
+            done = Requests(store).revoke(number)
+            sources = SourcesOfDevices(store).of(done.device)
+        click.echo(f"revoked: {done.user}, {done.service}; {shut_out(config, done.device, sources, edit)}")
+
+
+def _row(each: Request, now: int) -> tuple[object, ...]:
+    state = each.state(now).value
+    if each.by:
+        state += f" by {', '.join(f'{name} until {utc(until_s)}' for name, until_s in each.by)}"
+    return each.number, each.user, each.device, each.service, utc(each.asked_s), state
+
+
+def _as_json(each: Request, now: int) -> dict[str, object]:
+    return {**asdict(each), "by": dict(each.by), "state": each.state(now).value}
