@@ -1,7 +1,8 @@
 """The figures of a period, counted from its records one at a time.
 
 Memory is bounded whatever the trail holds: counts go by step of the period, and of everything else the report names
-(devices, sources, edits) no more is kept than so many. Nothing is guessed: what the records do not say is a figure of its own.
+(devices, sources, edits) no more is kept than so many. Nothing is guessed: what the records do not say is a figure of
+its own.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _SET_BACK_MS = 60_000
 
 
 class OpenLeases:
-    """Fed with records in the order of the trail; afterwards `peaks` holds the most at once in each step, by service."""
+    """Fed with records in the order of the trail; then `peaks` holds the most at once in each step, by service."""
 
     def __init__(self, period: Period) -> None:
         self.peaks: dict[str, list[int]] = defaultdict(lambda: [0] * period.steps)

@@ -21,8 +21,8 @@ from spa_server.report.plot import (
     grouped,
     legend,
     step_name,
-    strips_over_time,
     steps_over_time,
+    strips_over_time,
 )
 from spa_server.report.style import CSS, SECURITY
 from spa_server.tell.reading import Passed, Record
@@ -114,7 +114,7 @@ def _tiles(figures: Figures) -> Html:
             grouped(figures.leases.most),
             f"{grouped(figures.closed)} given back, {grouped(figures.revoked)} ended",
         ),
-        ("Highest risk", str(max(risks)) if risks else "–", "of 100" if risks else "no record has a score"),
+        ("Highest risk", str(max(risks)) if risks else "none", "of 100" if risks else "no record has a score"),
         ("Commands", grouped(figures.edits_in_all), "that change or show something secret"),
         ("Alerts", grouped(figures.alerts), "faults and what others changed"),
     )
@@ -169,7 +169,7 @@ def _knocks(figures: Figures, spans: Sequence[Span]) -> Html:
     words = Words(
         "knocks",
         "Knocks over time",
-        f"{grouped(figures.knocks_granted)} granted and {grouped(figures.knocks_refused)} refused knocks, in steps of {step}.",
+        f"{grouped(figures.knocks_granted)} granted and {grouped(figures.knocks_refused)} refused, in steps of {step}.",
         f"knocks in {step}",
     )
     if not figures.knocks_granted + figures.knocks_refused:

@@ -1,7 +1,7 @@
 """Plots as inline SVG: stacked bars and steps over time, bars by name; each with words for who cannot see it.
 
-Colours are classes of the page's style, so that light, dark and paper each have their own; lines differ in their dashes,
-too. What a place in a plot says stands in its <title>, which browsers show. It must not know what is counted.
+Colours are classes of the page's style, so that light, dark and paper each have their own; lines differ in their
+dashes, too. What a place in a plot says stands in its <title>, which browsers show. It must not know what is counted.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ p { margin: 6px 0; }
 .tiles dt { color: var(--quiet); font-size: 13px; }
 .tiles dd { margin: 0; font-size: 24px; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tiles .note { display: block; font-size: 12px; color: var(--quiet); line-height: 1.35; }
-.notes { margin: 18px 0 0; padding: 10px 14px 10px 32px; border-left: 4px solid var(--note); background: var(--raised); }
+.notes { margin: 18px 0 0; padding: 10px 14px 10px 32px; border-left: 4px solid var(--note);
+  background: var(--raised); }
 figure { margin: 32px 0 0; }
 figcaption { margin-bottom: 4px; }
 figcaption h2 { margin: 0; }
@@ -59,7 +60,8 @@ svg .name, svg .count { fill: var(--ink); font-size: 13px; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .l1 { stroke: var(--c1); } .l2 { stroke: var(--c2); stroke-dasharray: 7 3; }
 .lq { stroke: var(--quiet); stroke-width: 1; stroke-dasharray: 3 4; }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 20px; padding: 0; margin: 6px 0 0; font-size: 13px; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 20px; padding: 0; margin: 6px 0 0;
+  font-size: 13px; }
 details { margin: 6px 0 0; font-size: 13px; }
 summary { color: var(--quiet); cursor: pointer; }
 .wide { overflow-x: auto; }
@@ -88,7 +90,6 @@ td.long { overflow-wrap: anywhere; min-width: 16em; }
 }
 """
 
-SECURITY = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'".format(
-    base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
-)
+_DIGEST = base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
+SECURITY = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; form-action 'none'"
 """The page's own Content-Security-Policy: this style, and nothing else from anywhere."""

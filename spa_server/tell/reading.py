@@ -177,8 +177,7 @@ def parsed(line: bytes) -> Record | None:
         return None
     event, user, own = _object(told, "event"), _object(told, "user"), _object(told, "spa")
     effective, target = _object(user, "effective"), _object(user, "target")
-    action, risk = _text(event, "action"), event.get("risk_score")
-    name = _text(user, "name")
+    action, name = _text(event, "action"), _text(user, "name")
     return Record(
         seq,
         time_ms,
@@ -197,7 +196,7 @@ def parsed(line: bytes) -> Record | None:
         _text(_object(told, "source"), "ip"),
         _text(_object(told, "session"), "id"),
         _services(own.get("services")),
-        min(100, max(0, round(risk))) if type(risk) in (int, float) and risk == risk else None,
+        _score(event.get("risk_score")),
         action == "checkpoint" or "signature" in told or "signature" in own or "checkpoint" in own,
     )
 
@@ -260,6 +259,13 @@ def _first(told: dict[str, object], name: str) -> str:
     if isinstance(value, list) and value:
         value = value[0]
     return value if isinstance(value, str) else ""
+
+
+def _score(value: object) -> int | None:
+    """0 to 100, or None for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
+        return None
+    return int(min(100, max(0, value)))
 
 
 def _services(value: object) -> tuple[tuple[str, int], ...]:

@@ -1,8 +1,8 @@
-"""Where the live view's values come from: the running server, the kernel, the registry and the trail, each as far as whoever
-looks may see it.
+"""Where the live view's values come from: the running server, the kernel, the registry and the trail.
 
-It asks the server for its status and nothing else, and reads the rest where every command of root's reads it. What
-cannot be had is said in the snapshot, and is no reason to stop looking.
+Each is looked at as far as whoever looks may see it. It asks the server for its status and nothing else, and reads the
+rest where every command of root's reads it. What cannot be had is said in the snapshot, and is no reason to stop
+looking.
 """
 
 from __future__ import annotations

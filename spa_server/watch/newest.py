@@ -1,4 +1,4 @@
-"""Since when each lease has been open, and at what risk: from the newest records of the audit trail, followed as it grows.
+"""Since when each lease has been open, and at what risk: from the newest records of the audit trail, as it grows.
 
 A lease that is renewed before it ends is one stay; the trail has a record of each renewal. Only the end of the trail is
 read at first, so a stay may have begun before what was read, and then says so.
@@ -117,9 +117,8 @@ class Newest:
 
     def _may_be_a_renewal(self, record: Record, until_ms: int) -> bool:
         """Whether a lease as long as this one could have been granted before the first record that was read."""
-        assert self._first is not None
-        length_ms = until_ms - record.time_ms
-        return self._first.seq > 1 and record.time_ms - self._first.time_ms <= length_ms + SLACK_MS
+        first, length_ms = self._first or record, until_ms - record.time_ms
+        return first.seq > 1 and record.time_ms - first.time_ms <= length_ms + SLACK_MS
 
     def _ended(self, record: Record, whose: str) -> None:
         """An operator, or the server itself, ended what a device or a source had open."""
