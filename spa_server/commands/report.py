@@ -79,7 +79,7 @@ def _made(config: ServerConfig, period: Period, now_ms: int) -> str:
     from spa_server.report.page import About, page
     from spa_server.tell.reading import Trail
 
-    figures = Figures(period)
+    figures, is_root = Figures(period), os.geteuid() == 0
     with acting_as_owner_of(config.audit_file.parent):
         try:
             trail = Trail(config.audit_file)
@@ -87,9 +87,9 @@ def _made(config: ServerConfig, period: Period, now_ms: int) -> str:
             with _progress(trail.size()) as advance:
                 trail.on_bytes = advance
                 figures.take(trail.records(period.since_ms - LEAD_MS, period.until_ms))
-        except PermissionError as error:
-            raise Stop(Exit.NOT_PERMITTED, "the audit trail is for root: run it with sudo") from error
         except OSError as error:
+            if isinstance(error, PermissionError) and not is_root:
+                raise Stop(Exit.NOT_PERMITTED, "the audit trail is for root: run it with sudo") from error
             raise Stop(Exit.FAULT, f"{config.audit_file}: {error.strerror}") from error
     figures.finish()
     host = ", ".join(config.addresses)

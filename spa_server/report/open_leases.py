@@ -95,10 +95,10 @@ class OpenLeases:
         self._order = sorted((end_ms, key) for key, end_ms in self._ends.items())
 
     def _carry(self, now_ms: int, until_ms: int) -> int:
-        """What is open stays so until then: it counts in every step that begins meanwhile."""
+        """What is open stays so until then, and counts in every step that this time touches."""
         if until_ms <= now_ms:
             return now_ms
-        first, last = max(self._step_of(now_ms) + 1, 0), min(self._step_of(until_ms - 1), self._steps - 1)
+        first, last = max(self._step_of(now_ms), 0), min(self._step_of(until_ms - 1), self._steps - 1)
         if first <= last:
             for service, count in self._open.items():
                 if count:

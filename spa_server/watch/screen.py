@@ -18,7 +18,7 @@ from spa_server.watch.snapshot import Counted, Inside, Rates, Snapshot, Turned
 ROOMY = 22
 """From so many lines on, empty ones stand between the parts, and each service has its own counters."""
 MIDDLING = 14
-WIDE, NARROW = 76, 56
+VERY_WIDE, WIDE, NARROW = 100, 76, 56
 STEP_UP, TOO_MUCH = 30, 60
 """Where a risk asks for a second factor and where it refuses, unless configured otherwise."""
 SHORT_MS = 10_000
@@ -60,7 +60,8 @@ def _people(snapshot: Snapshot, width: int, left: int, blank: list[Text]) -> lis
 
 
 def _title(snapshot: Snapshot, width: int) -> Text:
-    left, right = f"spa-perimeter  {_at(snapshot.time_ms):%Y-%m-%d %H:%M:%S}Z", "q ends"
+    date = "%Y-%m-%d " if width >= NARROW else ""
+    left, right = f"spa-perimeter  {_at(snapshot.time_ms).strftime(date + '%H:%M:%S')}Z", "q ends"
     return Text(f"{left}{right:>{max(0, width - len(left))}}", style="bold", no_wrap=True, overflow="crop")
 
 
@@ -80,7 +81,7 @@ def _gate(snapshot: Snapshot, rates: Rates) -> list[Text]:
     lines = []
     for door in snapshot.doors[:1]:
         admitted, dropped = _rates(rates, door)
-        lines.append(_line(f"gate  {door.admitted:,} admitted, {admitted}/s; {door.dropped:,} dropped, {dropped}/s"))
+        lines.append(_line(f"gate  {door.admitted:,} in ({admitted}/s)  {door.dropped:,} dropped ({dropped}/s)"))
     return lines
 
 
@@ -111,13 +112,13 @@ def _rates(rates: Rates, door: Counted) -> tuple[str, str]:
 def _results(snapshot: Snapshot) -> Text:
     told = sorted(snapshot.results.items(), key=lambda item: (item[0] != "granted", -item[1], item[0]))
     counted = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in told)
-    return _line(f"knocks since it started: {counted}")
+    return _line(f"knocks  {counted}")
 
 
 def _inside(inside: Sequence[Inside], now_ms: int, width: int, lines: int) -> list[Text]:
     if lines < 2 or not inside:
         return [_line(f"INSIDE {len(inside)}" if inside else "INSIDE: nobody", "bold")][: max(0, lines)]
-    has_delegates = width >= WIDE and any(each.delegate for each in inside)
+    has_delegates = width >= VERY_WIDE and any(each.delegate for each in inside)
     columns = (
         Column(f"INSIDE ({len(inside)})", cut=True),
         *([Column("DELEGATE", cut=True)] if has_delegates else []),
