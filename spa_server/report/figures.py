@@ -126,6 +126,7 @@ class Figures:
         self.last: Record | None = None
         self.records = self.checkpoints = self.set_back = 0
         self.last_checkpoint: Record | None = None
+        self._first_ms, self._step_ms = period.first_ms, period.step_ms
         self._pending: dict[str, None] = {}
         self._unanswered = 0
         self._stopped_ms: int | None = None
@@ -165,7 +166,7 @@ class Figures:
             self.first = record
         if self.last is not None and record.time_ms < self.last.time_ms - 1000:
             self.set_back += 1
-        action, step = record.action, (record.time_ms - self.period.first_ms) // self.period.step_ms
+        action, step = record.action, (record.time_ms - self._first_ms) // self._step_ms
         if record.session:
             self._follow(record)
         if action == "granted":

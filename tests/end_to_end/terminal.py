@@ -23,7 +23,7 @@ _counter = itertools.count(1)
 
 
 class Terminal:
-    """A terminal of 120 columns and 60 lines, or another size, in which a command runs; it stays when that has ended."""
+    """A terminal of 120 columns and 60 lines, or another size, in which a command runs; it stays when that ends."""
 
     def __init__(
         self, host: Host, argv: Sequence[str], env: Mapping[str, str], size: tuple[int, int] = (120, 60)

@@ -53,8 +53,8 @@ def write(path: Path, *told: tuple[Event, int] | tuple[Event, int, int | None], 
     path.write_bytes(b"".join(line(number, *each) for number, each in enumerate(told, first)))
 
 
-def month(knocks: int, days: int = 30, seed: int = 7) -> Iterator[bytes]:
-    """The lines of a busy time: working days, renewals, refusals, a restart, a crash, faults, operators."""
+def month(knocks: int, days: int = 30, seed: int = 7, *, later_ms: int = 0, first: int = 1) -> Iterator[bytes]:
+    """The lines of a busy time: working days, refusals, a restart, faults, operators; `later_ms` after START_MS."""
     chance = random.Random(seed)
     people = [
         (f"{name}-{kind}", f"198.51.100.{number}")
@@ -91,8 +91,8 @@ def month(knocks: int, days: int = 30, seed: int = 7) -> Iterator[bytes]:
     told = [each for each in told if days <= 12 or not 9.25 <= (each[0] - START_MS) / DAY_MS < 10.1]
     told += list(_run_of_the_server(days))
     told.sort(key=lambda item: item[0])
-    for number, (at, event, score) in enumerate(told, 1):
-        yield line(number, replace(event, session=event.session or f"{number:016x}"), at, score)
+    for number, (at, event, score) in enumerate(told, first):
+        yield line(number, replace(event, session=event.session or f"{number:016x}"), at + later_ms, score)
 
 
 def _run_of_the_server(days: int) -> Iterator[tuple[int, Event, None]]:
