@@ -7,6 +7,7 @@ its own.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,7 +23,11 @@ MOST_NAMES = 20_000
 MOST_TOLD = 200
 """Edits and happenings that are listed, the newest."""
 MOST_RISK = 100
-_NOT_LISTED = frozenset({"granting", "granted", "refused", "closed", "enrolling", "enrolled", "enrolment-refused"})
+_NOT_LISTED = frozenset(
+    {"granting", "closed", "enrolling", "enrolled", "enrolment-refused", "cut", "session-ended", "refusals-summed"}
+)
+"""What belongs to somebody's knock: it is counted, not told one by one."""
+_SUMMED = re.compile(r"([a-z_]+) (\d{1,7})")
 _GRANTING = frozenset({"granting", "enrolling"})
 _MOST_PENDING = 10_000
 
@@ -48,17 +53,15 @@ class Tallies:
     of: dict[str, Tally] = field(default_factory=dict)
     given_up: int = 0
 
-    def note(self, name: str, time_ms: int, *, granted: bool) -> None:
-        """Count one."""
+    def note(self, name: str, time_ms: int, *, granted: int = 0, refused: int = 0) -> None:
+        """Count so many."""
         tally = self.of.get(name)
         if tally is None:
             if len(self.of) >= MOST_NAMES:
                 self._make_room()
             tally = self.of[name] = Tally()
-        if granted:
-            tally.granted += 1
-        else:
-            tally.refused += 1
+        tally.granted += granted
+        tally.refused += refused
         tally.last_ms = max(tally.last_ms, time_ms)
 
     def top(self, number: int) -> list[tuple[str, Tally]]:
@@ -176,14 +179,14 @@ class Figures:
             self.refused[step] += 1
             self.reasons[record.reason or "(no reason)"] += 1
         if action in ("granted", "refused"):
-            self._tally(record, granted=action == "granted")
+            self._tally(record, granted=int(action == "granted"), refused=int(action == "refused"))
             if record.risk is not None:
                 self.risk.setdefault(step, Risk()).scores[record.risk] += 1
         else:
-            self._count_seldom(record)
+            self._count_seldom(record, step)
         self.last = record
 
-    def _count_seldom(self, record: Record) -> None:
+    def _count_seldom(self, record: Record, step: int) -> None:
         done = record.outcome == "success"
         match record.action:
             case "enrolled":
@@ -192,8 +195,10 @@ class Figures:
                 self.enrolments_refused += 1
             case "closed":
                 self.closed += 1
-            case "revoked" if done:
+            case "revoked" | "cut" if done:
                 self.revoked += 1
+            case "refusals-summed":
+                self._add_summed(record, step)
             case "started":
                 self._started(record)
             case "stopped":
@@ -221,14 +226,23 @@ class Figures:
         if until_ms > since_ms:
             self.away.append(Span(since_ms, until_ms, why))
 
-    def _tally(self, record: Record, *, granted: bool) -> None:
+    def _add_summed(self, record: Record, step: int) -> None:
+        """One record for the many refusals of a device within a minute; what it is about is how many of each reason."""
+        self.refused[step] += record.stands_for
+        found = {reason: int(count) for reason, count in _SUMMED.findall(record.about)}
+        if sum(found.values()) != record.stands_for:
+            found = {"(summed)": record.stands_for}
+        self.reasons.update(found)
+        self._tally(record, refused=record.stands_for)
+
+    def _tally(self, record: Record, *, granted: int = 0, refused: int = 0) -> None:
         if record.user:
-            self.users.note(record.user, record.time_ms, granted=granted)
+            self.users.note(record.user, record.time_ms, granted=granted, refused=refused)
         if record.device:
             name = f"{record.device}+{record.delegate}" if record.delegate else record.device
-            self.devices.note(name, record.time_ms, granted=granted)
+            self.devices.note(name, record.time_ms, granted=granted, refused=refused)
         if record.source:
-            self.sources.note(record.source, record.time_ms, granted=granted)
+            self.sources.note(record.source, record.time_ms, granted=granted, refused=refused)
 
     def _follow(self, record: Record) -> None:
         """Whether what was about to be done was said to be done, or not."""

@@ -44,7 +44,7 @@ class OpenLeases:
         elif record.action == "closed":
             for service, _ in record.services:
                 self._drop((service, whose, record.source))
-        elif record.type == "end" and record.category in ("network", "session") and record.outcome == "success":
+        elif record.action in ("revoked", "cut") and record.outcome == "success":
             self._end(record, whose)
 
     def finish(self) -> None:

@@ -20,6 +20,8 @@ LONGEST_LINE = 1 << 20
 """A line beyond that is no record; its pieces are counted as damaged, and memory stays as it is."""
 _TIME_HEAD = b'{"@timestamp":"'
 _TIME_BYTES = len("2026-03-01T09:30:12.345Z")
+_MOST_COUNT = 1_000_000
+"""No one record stands for more: a number beyond that is no count."""
 _HOW = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -27,7 +29,8 @@ class Record(NamedTuple):
     """One record. Texts are "" where nothing is said; they came from outside and may hold anything.
 
     `user` and `device` are whom it concerns, `actor` the login that ran the command, where it was a command. `risk` is
-    the score, 0 to 100, or None. `checkpoint` is whether it is a signed mark in the trail's chain.
+    the score, 0 to 100, or None. `stands_for` is how many, where it is a sum of several. `is_checkpoint` is
+    whether it is a signed mark in the trail's chain.
     """
 
     seq: int
@@ -49,6 +52,7 @@ class Record(NamedTuple):
     services: tuple[tuple[str, int], ...]
     risk: int | None
     is_checkpoint: bool
+    stands_for: int = 1
 
 
 @dataclass(slots=True)
@@ -197,7 +201,8 @@ def parsed(line: bytes) -> Record | None:
         _text(_object(told, "session"), "id"),
         _services(own.get("services")),
         _score(event.get("risk_score")),
-        action == "checkpoint" or "signature" in told or "signature" in own or "checkpoint" in own,
+        action == "checkpoint" or "checkpoint" in own,
+        _count(own.get("count")),
     )
 
 
@@ -266,6 +271,10 @@ def _score(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
         return None
     return int(min(100, max(0, value)))
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 1 <= value <= _MOST_COUNT else 1
 
 
 def _services(value: object) -> tuple[tuple[str, int], ...]:

@@ -100,7 +100,7 @@ class Newest:
         elif record.action == "closed":
             for service, _ in record.services:
                 self._stays.pop((whose, service, record.source), None)
-        elif record.type == "end" and record.outcome == "success" and (record.device or record.source):
+        elif record.action in ("revoked", "cut") and record.outcome == "success" and (whose or record.source):
             self._ended(record, whose)
 
     def _granted(self, key: tuple[str, str, str], record: Record, until_ms: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 import pytest
@@ -126,6 +126,13 @@ def test_an_operator_ends_what_was_named(ended: dict[str, object], left: int) ->
     delegate = knock(services=(("web", 600),), delegate="ci")
     leases = counted((alice, 0), (delegate, 1), (bob, 2), (revoked, 30))
     assert leases.peaks["web"][:2] == [3, left]
+
+
+def test_what_the_server_cut_is_open_no_more_and_a_session_that_is_over_ends_no_renewal() -> None:
+    cut = Event(replace(event_types.REVOKED, name="cut"), "cut", device="alice-laptop", services=(("web", 0),))
+    over = replace(cut, type=replace(event_types.REVOKED, name="session-ended"))
+    leases = counted((grant(seconds=600), 0), (grant(service="ssh", seconds=600), 1), (cut, 30), (over, 31))
+    assert [leases.peaks[name][1] for name in SERVICES] == [0, 1]
 
 
 def test_a_clock_that_was_far_ahead_leaves_nothing_open_behind() -> None:

@@ -321,6 +321,35 @@ def test_commands_are_listed_with_who_ran_them_and_what_came_of_it(trail: Path) 
     assert [row[1] for row in rows(section(html, "What happened to the server").all("table")[0])] == ["reloaded"]
 
 
+def told_of(path: Path, event: Event, at_ms: int, seq: int, own: dict[str, object]) -> None:
+    """Append a record with further fields of our own, as other versions of the server write them."""
+    told = json.loads(trails.line(seq, event, at_ms))
+    told["spa"] = {**told.get("spa", {}), **own}
+    with path.open("ab") as file:
+        file.write(json.dumps(told).encode() + b"\n")
+
+
+def test_refusals_that_one_record_sums_are_all_counted(trail: Path) -> None:
+    summed = replace(knock(), type=replace(event_types.REFUSED, name="refusals-summed"), source=None, services=())
+    write(trail, (knock(reason="stale"), START_MS))
+    told_of(trail, summed, START_MS + 60_000, 2, {"count": 70, "about": "stale 60, code_wrong 10"})
+    told_of(trail, summed, START_MS + 90_000, 3, {"count": 5, "about": "stale 60, code_wrong 10"})
+    text, figures = made(trail)
+    assert figures.knocks_refused == 76
+    assert figures.reasons == {"stale": 61, "code_wrong": 10, "(summed)": 5}
+    assert rows(section(read(text), "Devices").all("table")[0])[0][:3] == ["alice-laptop", "0", "76"]
+
+
+def test_checkpoints_are_counted_and_the_last_one_is_named(trail: Path) -> None:
+    signed = Event(replace(event_types.TRAIL_REPAIRED, name="checkpoint"), "signed")
+    write(trail, (knock(), START_MS))
+    for seq in (2, 3):
+        told_of(trail, signed, START_MS + 60_000 * seq, seq, {"checkpoint": {"seq": seq, "signature": "00"}})
+    html = read(made(trail)[0])
+    assert "2, the last one record 3 of 2026-03-01 00:03:00" in section(html, "The records").text()
+    assert "None." in section(html, "What happened to the server").text()
+
+
 def test_names_beyond_number_do_not_fill_the_memory(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spa_server.report.figures.MOST_NAMES", 10)
     write(
