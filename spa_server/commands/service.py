@@ -93,7 +93,7 @@ def reload(config_path: Path) -> None:
     "every_s",
     type=Duration(),
     metavar="DURATION",
-    help="With --watch: how often to look, such as 5s.  [default: 1s]",
+    help="With --watch: how often to look, such as 5s; once a second unless told.",
 )
 @json_option
 @config_option
