@@ -142,7 +142,7 @@ def _notes(figures: Figures, about: About) -> Html:
     elif not figures.records:
         notes.append("There is no record in this period.")
     if figures.away:
-        notes.append(f"The server did not run {_times(len(figures.away))}; the plots show it in grey.")
+        notes.append(f"{_times(len(figures.away)).capitalize()} the server did not run; the plots show when, in grey.")
     if passed.gaps:
         missing = f"{_many(passed.missing, 'record')} missing, {_times(passed.gaps)} in a row"
         notes.append(f"{missing}: their numbers are left out. What they told is not counted here.")
@@ -338,7 +338,13 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[object]]) 
     if not rows:
         return tag("p", "None.", class_="empty")
     kinds = [
-        "number" if name.startswith("#") else "time" if "Time" in name else "long" if name == "Said" else None
+        "number"
+        if name.startswith("#")
+        else "time"
+        if "(UTC)" in name
+        else "long"
+        if name in ("Said", "Outcome")
+        else None
         for name in head
     ]
     top = [

@@ -16,7 +16,7 @@ from spa_server.report.markup import Html, join, tag
 from spa_server.report.period import Period
 
 WIDTH, HEIGHT = 760, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 26, 14, 42
 _INNER_W, _INNER_H = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 _ROW, _STRIP, _NAME_W, _COUNT_W = 26, 46, 230, 80
 _STRIP_LEFT = 160

@@ -41,10 +41,10 @@ p { margin: 6px 0; }
 .tiles .note { display: block; font-size: 12px; color: var(--quiet); line-height: 1.35; }
 .notes { margin: 18px 0 0; padding: 10px 14px 10px 32px; border-left: 4px solid var(--note);
   background: var(--raised); }
-figure { margin: 32px 0 0; }
+figure { margin: 32px 0 0; overflow-x: auto; }
 figcaption { margin-bottom: 4px; }
 figcaption h2 { margin: 0; }
-svg.plot { display: block; width: 100%; height: auto; }
+svg.plot { display: block; width: 100%; min-width: 560px; height: auto; }
 svg.key { width: 26px; height: 14px; vertical-align: -2px; margin-right: 6px; }
 svg text { fill: var(--quiet); font-size: 12px; font-variant-numeric: tabular-nums; }
 svg .up, svg .name { text-anchor: end; }
@@ -71,7 +71,7 @@ th, td { text-align: left; vertical-align: top; padding: 4px 12px 4px 0; border-
 thead th { color: var(--quiet); font-weight: 600; border-bottom-color: var(--rule); }
 th.number, td.number { text-align: right; padding-right: 28px; }
 td.time { white-space: nowrap; }
-td.long { overflow-wrap: anywhere; min-width: 16em; }
+td.long { overflow-wrap: anywhere; min-width: 12em; }
 .bad { color: var(--alert); font-weight: 600; }
 .empty { color: var(--quiet); background: var(--raised); border-radius: 8px; padding: 14px; }
 @media print {
@@ -84,7 +84,7 @@ td.long { overflow-wrap: anywhere; min-width: 16em; }
   main, header, footer { max-width: none; padding-left: 0; padding-right: 0; }
   .tiles div { border: 1px solid var(--rule); }
   figure, tr, .tiles { break-inside: avoid; }
-  h2, figcaption { break-after: avoid; }
+  h2, figcaption, caption, thead { break-after: avoid; }
   details { display: none; }
   rect { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
