@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import termios
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console, ConsoleDimensions, Group
@@ -24,6 +23,8 @@ _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _KEYS = frozenset(b"qQ\x03\x04\x1b")
 """q, and what people press when they do not know: Ctrl-C and Ctrl-D where they come as keys, Escape alone."""
 
+REDRAW_S = 1.0
+
 Lines = Callable[[int, int], Sequence[Text]]
 """What is shown now, for a width and a height."""
 
@@ -33,8 +34,8 @@ def is_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-def show(look: Callable[[], None], lines: Lines, every_s: float) -> None:
-    """Call `look` every so many seconds, and show `lines` then and when the size changes, until somebody ends it."""
+def show(news: socket.socket, lines: Lines) -> None:
+    """Show `lines` whenever there is something to read in `news`, and once a second, until somebody ends it."""
     console = Console()
     with (
         _woken() as wake,
@@ -42,27 +43,21 @@ def show(look: Callable[[], None], lines: Lines, every_s: float) -> None:
         Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live,
         selectors.DefaultSelector() as selector,
     ):
-        selector.register(wake, selectors.EVENT_READ)
+        selector.register(wake, selectors.EVENT_READ, lambda: bool(_ENDS & set(wake.recv(64))))
+        selector.register(news, selectors.EVENT_READ, lambda: not news.recv(64))
         if keys is not None:
-            selector.register(keys, selectors.EVENT_READ)
-        due_s = time.monotonic()
-        while True:
-            if time.monotonic() >= due_s:
-                look()
-                due_s = time.monotonic() + every_s
+            selector.register(keys, selectors.EVENT_READ, lambda: _is_end(os.read(keys, 64)))
+        ended = False
+        while not ended:
             # Not what COLUMNS and LINES say, which a shell may have exported before its window changed.
             console.size = size = ConsoleDimensions(*os.get_terminal_size(sys.stdout.fileno()))
             live.update(Group(*lines(size.width, size.height)), refresh=True)
-            for key, _ in selector.select(max(0.0, due_s - time.monotonic())):
-                if key.fileobj is wake:
-                    if _ENDS & {signal.Signals(number) for number in wake.recv(64)}:
-                        return
-                elif keys is not None:
-                    pressed = os.read(keys, 64)
-                    if not pressed:  # hung up
-                        return
-                    if len(pressed) == 1 and pressed[0] in _KEYS:
-                        return
+            ended = any(key.data() for key, _ in selector.select(REDRAW_S))
+
+
+def _is_end(pressed: bytes) -> bool:
+    """Whether that ends the view: nothing at all is a terminal that hung up, several bytes an arrow or a paste."""
+    return not pressed or (len(pressed) == 1 and pressed[0] in _KEYS)
 
 
 @contextlib.contextmanager

@@ -33,6 +33,13 @@ def watching(server: RunningServer, *words: str, size: tuple[int, int] = (120, 4
     return Terminal(server.host, argv, {**os.environ, "TERM": "tmux-256color", **env}, size)
 
 
+def watching_as(server: RunningServer, group: str) -> Terminal:
+    """As a user of that group alone; the server's own here is nogroup."""
+    watch = [str(SCRIPTS / "spa-server"), "status", "--watch", "--config", str(server.config)]
+    argv = ["setpriv", "--reuid=12345", f"--regid={group}", "--clear-groups", *watch]
+    return Terminal(server.host, argv, {**os.environ, "TERM": "tmux-256color", "PYTHONDONTWRITEBYTECODE": "1"})
+
+
 def watchers(server: RunningServer) -> list[int]:
     """The processes of the view, and not the shell that started it."""
     words = f"python.* status --watch --config {server.config}"
@@ -84,6 +91,18 @@ def test_however_it_ends_the_terminal_is_as_it_was(server: RunningServer, ended:
         terminal.wait_for("still here")
 
 
+def test_it_says_so_and_can_be_ended_while_a_process_does_not_answer(server: RunningServer) -> None:
+    with watching(server) as terminal:
+        terminal.wait_for("INSIDE: nobody")
+        os.kill(server.firewall_pid, signal.SIGSTOP)
+        try:
+            terminal.wait_for("! nothing new for")
+            terminal.type("q")
+            assert terminal.status() == 0
+        finally:
+            os.kill(server.firewall_pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (40, 10)])
 def test_it_fits_a_small_terminal_and_follows_its_size(
     server: RunningServer, alice: Laptop, size: tuple[int, int]
@@ -114,15 +133,19 @@ def test_a_member_of_the_group_sees_what_status_shows_and_is_told_what_is_missin
 ) -> None:
     alice.client("knock", "office", check=True)
     server.config.chmod(0o644)
-    watch = [str(SCRIPTS / "spa-server"), "status", "--watch", "--config", str(server.config)]
-    argv = ["setpriv", "--reuid=12345", "--regid=nogroup", "--clear-groups", *watch]
-    env = {**os.environ, "TERM": "tmux-256color", "PYTHONDONTWRITEBYTECODE": "1"}
-    with Terminal(server.host, argv, env) as terminal:
+    with watching_as(server, "nogroup") as terminal:
         screen = terminal.wait_for("not shown: who is inside, and the refusals: for root")
         assert "datagrams at the gate" in screen
         assert "alice-laptop" not in screen
         terminal.type("q")
         assert terminal.status() == 0
+
+
+def test_others_are_told_whom_it_is_for_and_keep_their_screen(server: RunningServer) -> None:
+    server.config.chmod(0o644)
+    with watching_as(server, "12345") as terminal:
+        assert terminal.status() == 6
+        assert "Permission denied; run it as root: sudo spa-server" in terminal.screen()
 
 
 @pytest.mark.parametrize(
