@@ -27,6 +27,7 @@ _NOT_LISTED = frozenset(
     {"granting", "closed", "enrolling", "enrolled", "enrolment-refused", "cut", "session-ended", "refusals-summed"}
 )
 """What belongs to somebody's knock: it is counted, not told one by one."""
+_RESTART_MS = 60_000
 _SUMMED = re.compile(r"([a-z_]+) (\d{1,7})")
 _GRANTING = frozenset({"granting", "enrolling"})
 _MOST_PENDING = 10_000
@@ -220,6 +221,12 @@ class Figures:
             self._was_away(self._stopped_ms, record.time_ms, "the server was stopped")
         elif self._runs and self.last is not None:
             self._was_away(self.last.time_ms, record.time_ms, "the server ended at some time here without saying so")
+        elif self._runs is None and record.seq > 1:
+            begin_ms = self.period.since_ms if self.last is None else self.last.time_ms
+            if record.time_ms - begin_ms > _RESTART_MS:
+                self._was_away(
+                    begin_ms, record.time_ms, "the server started after this; since when it had not run is not known"
+                )
         self._stopped_ms, self._runs = None, True
 
     def _was_away(self, since_ms: int, until_ms: int, why: str) -> None:

@@ -7,6 +7,7 @@ looking.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Mapping
@@ -119,7 +120,9 @@ class Gathering:
         try:
             with NftSocket() as nft:
                 leases = list_leases(nft)
-        except (KernelError, OSError) as error:
+        except OSError as error:
+            if error.errno == errno.ENOENT:  # no perimeter stands, so there is nothing to be inside by
+                return ()
             missing.append(f"who is inside: {error}")
             return None
         left: dict[tuple[str, str, str], int] = {}

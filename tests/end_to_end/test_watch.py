@@ -13,7 +13,6 @@ from tests.end_to_end.laptop import SCRIPTS
 from tests.end_to_end.running import Laptop, RunningServer
 from tests.end_to_end.terminal import Terminal
 from tests.lab import Lab
-from tests.stalls import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 LONG = """
@@ -171,6 +170,8 @@ def test_a_perimeter_without_a_server_is_told_of(server: RunningServer) -> None:
         assert "perimeter closed" in screen
         assert "no firewall process" in screen
         server.command("perimeter", "remove", "--yes")
-        wait_until(lambda: "perimeter NOT UP" in terminal.screen(), "the perimeter's end on the screen")
+        screen = terminal.wait_for("perimeter NOT UP")
+        assert "INSIDE: nobody" in screen
+        assert "not shown" not in screen
         terminal.type("q")
         assert terminal.status() == 0

@@ -286,6 +286,15 @@ def test_times_without_the_server_are_shown_and_told(trail: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("first", "times"), [(700, 1), (1, 0)])
+def test_a_start_tells_that_the_server_had_not_run_before_unless_it_is_the_first(
+    trail: Path, first: int, times: int
+) -> None:
+    write(trail, (Event(event_types.STARTED, "ready"), START_MS + 2 * DAY_MS), first=first)
+    _, figures = made(trail)
+    assert [(span.since_ms, span.until_ms) for span in figures.away] == [(START_MS, START_MS + 2 * DAY_MS)] * times
+
+
 def test_a_clock_that_was_set_back_is_told_and_harms_no_count(trail: Path) -> None:
     times = (START_MS + 5 * DAY_MS, START_MS + DAY_MS, START_MS + DAY_MS + 1000)
     write(trail, *((knock(), at_ms) for at_ms in times))
