@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import click
 
-from spa_server.tell.printable import printable
+from spa_server.tell.printable import printable as printable  # errors are not all that commands print
 
 EXIT_CODES = """\b
 Exit codes:

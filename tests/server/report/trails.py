@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +28,7 @@ def line(seq: int, event: Event, time_ms: int, risk: int | None = None) -> bytes
     told["seq"] = seq
     if risk is not None:
         told["event"]["risk_score"] = risk
-    return ecs.line(told)
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 
 
 def knock(
