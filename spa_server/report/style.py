@@ -13,14 +13,14 @@ CSS = """
 :root {
   color-scheme: light dark;
   --ground: #ffffff; --raised: #f5f6f8; --ink: #1b1f24; --quiet: #57606a; --rule: #d5d9de; --faint: #e6e9ed;
-  --granted: #2166ac; --refused: #c8501e; --alert: #a40e26; --away: #d9dde2;
-  --c1: #2166ac; --c2: #c8501e; --note: #8f6a00;
+  --granted: #2166ac; --refused: #d05a22; --alert: #a40e26; --away: #d9dde2;
+  --c1: #2166ac; --c2: #d05a22; --note: #8f6a00;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #12151a; --raised: #1b2027; --ink: #e8ebef; --quiet: #a3acb8; --rule: #39414c; --faint: #262c35;
-    --granted: #62a6ea; --refused: #f0834f; --alert: #ff8b94; --away: #2d343e;
-    --c1: #62a6ea; --c2: #f0834f; --note: #d9b343;
+    --granted: #4a90d9; --refused: #ffa473; --alert: #ff8b94; --away: #2d343e;
+    --c1: #4a90d9; --c2: #ffa473; --note: #d9b343;
   }
 }
 * { box-sizing: border-box; }
@@ -77,8 +77,8 @@ td.long { overflow-wrap: anywhere; min-width: 12em; }
 @media print {
   :root {
     --ground: #fff; --raised: #fff; --ink: #000; --quiet: #444; --rule: #888; --faint: #ddd; --away: #e4e4e4;
-    --granted: #2166ac; --refused: #c8501e; --alert: #a40e26;
-    --c1: #2166ac; --c2: #c8501e; --note: #8f6a00;
+    --granted: #2166ac; --refused: #d05a22; --alert: #a40e26;
+    --c1: #2166ac; --c2: #d05a22; --note: #8f6a00;
   }
   body { font-size: 11pt; }
   main, header, footer { max-width: none; padding-left: 0; padding-right: 0; }

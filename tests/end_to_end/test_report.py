@@ -76,7 +76,7 @@ def test_a_browser_shows_it_light_and_dark_under_its_own_policy(browser: None, t
     corner = dark.getpixel((2, 2))
     assert isinstance(corner, tuple)
     assert max(corner) < 64
-    for image, granted in ((light, (0x21, 0x66, 0xAC)), (dark, (0x62, 0xA6, 0xEA))):
+    for image, granted in ((light, (0x21, 0x66, 0xAC)), (dark, (0x4A, 0x90, 0xD9))):
         colours = image.getcolors(maxcolors=1 << 24)
         assert colours is not None
         assert sum(count for count, colour in colours if colour == granted) > 200
