@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from spa_protocol.refusal import Refusal
 from spa_server.report import period as times
 from spa_server.report.axes import highest
-from spa_server.report.figures import Figures, Risk, Span, Tallies
+from spa_server.report.figures import Figures, Risk, Span
 from spa_server.report.markup import Html, join, tag
 from spa_server.report.plot import (
     Series,
@@ -25,11 +25,11 @@ from spa_server.report.plot import (
     strips_over_time,
 )
 from spa_server.report.style import CSS, SECURITY
+from spa_server.report.tables import MOST_ROWS, counted, edits, happenings, section, table, who_knocked
 from spa_server.tell.reading import Passed, Record
 
 MOST_STRIPS = 8
 """Services with a strip of their own; the others share the last."""
-MOST_ROWS = 15
 STEP_UP, TOO_MUCH = 30, 60
 """Where the risk asks for a second factor, and where it refuses, unless configured otherwise."""
 
@@ -74,9 +74,9 @@ def page(figures: Figures, about: About) -> str:
         _reasons(figures),
         _leases(figures, spans),
         _risk(figures, spans),
-        *_tables(figures),
-        _edits(figures),
-        _happenings(figures),
+        *who_knocked(figures),
+        edits(figures),
+        happenings(figures),
         _records(figures, about),
     )
     foot = tag("footer", tag("p", f"Made {times.second(about.made_ms)} UTC by spa-server report from {about.trail}."))
@@ -103,10 +103,10 @@ def _tiles(figures: Figures) -> Html:
     tiles = (
         ("Knocks granted", grouped(figures.knocks_granted), "renewals among them"),
         ("Knocks refused", grouped(figures.knocks_refused), share),
-        ("Users", _counted(figures.users), "who knocked"),
+        ("Users", counted(figures.users), "who knocked"),
         (
             "Devices",
-            _counted(figures.devices),
+            counted(figures.devices),
             f"{grouped(figures.enrolled)} enrolled, {grouped(figures.enrolments_refused)} refused",
         ),
         (
@@ -209,10 +209,10 @@ def _leases(figures: Figures, spans: Sequence[Span]) -> Html:
     if not series:
         return _nothing(words, "No lease was open in this period.")
     rows = [(name, figures.services[name], max(peaks[name])) for name in names[:MOST_ROWS]]
-    table = _table("Grants and renewals", ("Service", "#Granted or renewed", "#Most open at once"), rows)
+    granted = table("Grants and renewals", ("Service", "#Granted or renewed", "#Most open at once"), rows)
     plot = strips_over_time(words, figures.period, series, spans)
     note = tag("p", "The most that were open at once in each step, all on one scale.", class_="quiet")
-    return _figure(words, join(note, plot, legend([], spans), table, _numbers(figures, series)))
+    return _figure(words, join(note, plot, legend([], spans), granted, _numbers(figures, series)))
 
 
 def _risk(figures: Figures, spans: Sequence[Span]) -> Html:
@@ -237,44 +237,6 @@ def _risk(figures: Figures, spans: Sequence[Span]) -> Html:
     return _figure(words, join(plot, legend([*series, levels[0]], spans), _numbers(figures, series)))
 
 
-def _tables(figures: Figures) -> list[Html]:
-    head = ("#Granted", "#Refused", "Last knock (UTC)")
-    parts = []
-    for title, first, tallies in (
-        ("Users", "User", figures.users),
-        ("Devices", "Device", figures.devices),
-        ("Sources", "Source address", figures.sources),
-    ):
-        rows = [
-            (name, tally.granted, tally.refused, times.second(tally.last_ms)) for name, tally in tallies.top(MOST_ROWS)
-        ]
-        shown = "those who knocked most" if len(tallies.of) > len(rows) else "all who knocked"
-        parts.append(_section(title, _table(f"{_counted(tallies)} in all; {shown}", (first, *head), rows)))
-    return parts
-
-
-def _edits(figures: Figures) -> Html:
-    rows = [
-        (times.second(each.time_ms), each.actor, each.action, each.message, _outcome(each))
-        for each in reversed(figures.edits)
-    ]
-    head = ("Time (UTC)", "By", "What", "Said", "Outcome")
-    return _section("Commands of operators", _table(_shown(rows, figures.edits_in_all), head, rows))
-
-
-def _happenings(figures: Figures) -> Html:
-    rows = [
-        (
-            times.second(each.time_ms),
-            tag("span", each.action, class_="bad") if each.kind == "alert" else each.action,
-            each.message,
-        )
-        for each in reversed(figures.happenings)
-    ]
-    head = ("Time (UTC)", "What", "Said")
-    return _section("What happened to the server", _table(_shown(rows, figures.happenings_in_all), head, rows))
-
-
 def _records(figures: Figures, about: About) -> Html:
     passed, rows = about.passed, []
     for name, record in (("First record", figures.first), ("Last record", figures.last)):
@@ -291,16 +253,7 @@ def _records(figures: Figures, about: About) -> Html:
         said = f"{grouped(figures.checkpoints)}, the last one record {last.seq} of {times.second(last.time_ms)}"
         rows.append(("Signed checkpoints", said))
     note = tag("p", "This report counts records; it does not verify that none was altered.", class_="quiet")
-    return _section("The records", join(_table("", ("What", "Is"), rows), note))
-
-
-def _shown(rows: Sequence[object], in_all: int) -> str:
-    return f"The newest {len(rows)} of {grouped(in_all)}" if in_all > len(rows) else f"{len(rows)} in all"
-
-
-def _outcome(record: Record) -> Html:
-    said = f"{record.outcome}: {record.about}" if record.about and record.outcome != "success" else record.outcome
-    return tag("span", said, class_="bad" if record.outcome == "failure" else None)
+    return section("The records", join(table("", ("What", "Is"), rows), note))
 
 
 def _many(number: int, one: str, several: str = "") -> str:
@@ -318,10 +271,6 @@ def _means(reason: str) -> str:
         return ""
 
 
-def _counted(tallies: Tallies) -> str:
-    return grouped(len(tallies.of)) if not tallies.given_up else f"over {grouped(len(tallies.of))}"
-
-
 def _numbers(figures: Figures, series: Sequence[Series]) -> Html:
     """The numbers behind a plot, for who cannot see it or wants them."""
     rows = [
@@ -329,36 +278,8 @@ def _numbers(figures: Figures, series: Sequence[Series]) -> Html:
         for step in range(figures.period.steps)
         if any(each.values[step] for each in series)
     ]
-    table = _table("Steps without any are left out", ("Time (UTC)", *(f"#{each.name}" for each in series)), rows)
-    return tag("details", tag("summary", "The numbers"), table)
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
-    """A table; a heading that begins with # is of a column of numbers."""
-    if not rows:
-        return tag("p", "None.", class_="empty")
-    kinds = [
-        "number"
-        if name.startswith("#")
-        else "time"
-        if "(UTC)" in name
-        else "long"
-        if name in ("Said", "Outcome")
-        else None
-        for name in head
-    ]
-    top = [
-        tag("th", name.removeprefix("#"), scope="col", class_=kind if kind == "number" else None)
-        for name, kind in zip(head, kinds, strict=True)
-    ]
-    body = [tag("tr", *(_cell(value, kind) for value, kind in zip(row, kinds, strict=True))) for row in rows]
-    parts = [tag("caption", caption)] if caption else []
-    return tag("div", tag("table", *parts, tag("thead", tag("tr", *top)), tag("tbody", *body)), class_="wide")
-
-
-def _cell(value: object, kind: str | None) -> Html:
-    inner = value if isinstance(value, Html) else grouped(value) if isinstance(value, int) else tag("bdi", value)
-    return tag("td", inner, class_=kind)
+    shown = table("Steps without any are left out", ("Time (UTC)", *(f"#{each.name}" for each in series)), rows)
+    return tag("details", tag("summary", "The numbers"), shown)
 
 
 def _figure(words: Words, inner: Html) -> Html:
@@ -366,8 +287,4 @@ def _figure(words: Words, inner: Html) -> Html:
 
 
 def _nothing(words: Words, said: str) -> Html:
-    return _section(words.title, tag("p", said, class_="empty"))
-
-
-def _section(title: str, inner: Html) -> Html:
-    return tag("section", tag("h2", title), inner)
+    return section(words.title, tag("p", said, class_="empty"))
