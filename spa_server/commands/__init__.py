@@ -30,6 +30,7 @@ COMMANDS = {
     "policy": ("policy", "Check, explain and test what decides."),
     "doctor": ("doctor", "Find what is wrong, and what mends it."),
     "why": ("why", "Why a device or an address was refused."),
+    "report": ("report", "What happened in a period, as a page for a browser."),
     "completion": ("completion", "Print what makes a shell complete this command."),
 }
 """Name, module and summary of each command, in the order a new operator meets them."""

@@ -9,6 +9,8 @@ from enum import IntEnum
 
 import click
 
+from spa_server.tell.printable import printable as printable  # errors are not all that commands print
+
 EXIT_CODES = """\b
 Exit codes:
   0  done
@@ -45,11 +47,6 @@ class Stop(click.ClickException):
         """Each line of the message, under the program's name."""
         for line in self.message.splitlines() or [""]:
             click.echo(f"spa-server: {printable(line)}", file=sys.stderr)
-
-
-def printable(line: str) -> str:
-    """The line without what a terminal would obey: the other processes' answers are not to be trusted that far."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 @contextmanager

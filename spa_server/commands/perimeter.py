@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors, printable
+from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_errors
 from spa_server.commands.options import config_option, json_option, log_format_option
 from spa_server.config import (
     DEFAULT_CONTROL_SOCKET,
@@ -23,6 +23,7 @@ from spa_server.config import (
     load,
 )
 from spa_server.keeper.trial import LONGEST_S, SHORTEST_S
+from spa_server.tell.printable import printable
 
 
 @click.group(epilog=EXIT_CODES)

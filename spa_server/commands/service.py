@@ -10,6 +10,7 @@ from typing import cast
 
 import click
 
+from spa_server.commands.duration import Duration
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
 from spa_server.commands.options import config_option, json_option, log_format_option
 from spa_server.config import ConfigError, ConfigForbidden, ServerConfig, control_socket_of, load
@@ -17,6 +18,7 @@ from spa_server.config import ConfigError, ConfigForbidden, ServerConfig, contro
 NOTHING_CHANGED = "nothing was changed; the server runs on as it was"
 RELOAD_PATIENCE_S = 30.0
 """The nft program may have to wait for a loaded machine."""
+LONGEST_PAUSE_S = 3600
 
 
 @click.command(epilog=EXIT_CODES)
@@ -85,17 +87,32 @@ def reload(config_path: Path) -> None:
 
 
 @click.command(epilog=EXIT_CODES)
+@click.option("--watch", is_flag=True, help="Show it live on the terminal, and who is inside, until q or Ctrl-C.")
+@click.option(
+    "--every",
+    "every_s",
+    type=Duration(),
+    metavar="DURATION",
+    help="With --watch: how often to look, such as 5s; once a second unless told.",
+)
 @json_option
 @config_option
-def status(as_json: bool, config_path: Path) -> None:
+def status(watch: bool, every_s: int | None, as_json: bool, config_path: Path) -> None:
     """Whether the perimeter stands and the server runs, and what both have counted.
 
     For root and the members of the server's group. Exits with 7 unless the perimeter stands and the server answers.
+    With --watch root also sees who is inside, since when and at what risk, and the last refusals; it exits with 0.
 
     \b
-    Example:
+    Examples:
       spa-server status --json
+      spa-server status --watch
     """
+    if watch:
+        _watch(config_path, 1 if every_s is None else every_s, as_json=as_json)
+        return
+    if every_s is not None:
+        raise click.UsageError("--every goes with --watch")
     from spa_server.tell.control import NotRunning, ask
 
     with plain_errors():
@@ -110,6 +127,19 @@ def status(as_json: bool, config_path: Path) -> None:
     click.echo(json.dumps(numbers) if as_json else _for_people(numbers))
     if not (kernel["perimeter"] and server):
         sys.exit(Exit.FAULT)
+
+
+def _watch(config_path: Path, every_s: int, *, as_json: bool) -> None:
+    from spa_server.watch import terminal, view
+
+    if as_json:
+        raise click.UsageError("--watch is for people: a script runs `status --json` as often as it likes")
+    if not 1 <= every_s <= LONGEST_PAUSE_S:
+        raise click.UsageError("--every is from 1s to 1h")
+    if not terminal.is_terminal():
+        raise Stop(Exit.USAGE, "--watch needs a terminal; for a file or a program: spa-server status --json")
+    with plain_errors():
+        view.watch(load(config_path), every_s)
 
 
 def _asked_of_the_kernel(config: ServerConfig) -> dict[str, object]:

@@ -23,19 +23,23 @@ _counter = itertools.count(1)
 
 
 class Terminal:
-    """A terminal of 120 columns and 60 lines in which a command runs; it stays when the command has ended."""
+    """A terminal of 120 columns and 60 lines, or another size, in which a command runs; it stays when that ends."""
 
-    def __init__(self, host: Host, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, host: Host, argv: Sequence[str], env: Mapping[str, str], size: tuple[int, int] = (120, 60)
+    ) -> None:
         if shutil.which("tmux") is None:
             raise LabError("missing programs: apt-get install -y tmux")
         self._server = f"spa-{os.getpid()}-{next(_counter)}"
         self._start = ["ip", "netns", "exec", host.name, *argv]
         self._env = {**env, "LC_ALL": "C.UTF-8"}
+        self._size = [str(number) for number in size]
 
     def __enter__(self) -> Terminal:
         # The shell says how it ended and keeps the terminal: tmux 3.3 at times never learns of a command's end.
         shell = f"trap : INT; {shlex.join(self._start)}; printf '\\n{_ENDED}%s\\n' $?; exec cat"
-        self._tmux("new-session", "-d", "-x", "120", "-y", "60", shell)
+        columns, lines = self._size
+        self._tmux("new-session", "-d", "-x", columns, "-y", lines, shell)
         return self
 
     def __exit__(
@@ -56,6 +60,14 @@ class Terminal:
     def screen(self) -> str:
         """What can be read, lines that the terminal broke put together again."""
         return self._tmux("capture-pane", "-p", "-J")
+
+    def colours(self) -> str:
+        """What can be read, with the escapes that colour it and set it bold."""
+        return self._tmux("capture-pane", "-p", "-e")
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give it another size, as a person does who drags the window's corner."""
+        self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
 
     def wait_for(self, text: str) -> str:
         """Wait until that can be read; the screen."""
