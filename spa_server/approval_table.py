@@ -1,4 +1,4 @@
-"""The `[approval]` table of server.toml: how long wishes wait and approvals hold, and who is told of them.
+"""The `[approval]` table of server.toml: how long wishes wait and approvals hold.
 
 Knows its keys; nothing of the rest of the file.
 """
@@ -6,26 +6,19 @@ Knows its keys; nothing of the rest of the file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
-from spa_server.toml_table import Bad, Problem, Table, whole
+from spa_server.toml_table import Problem, Table, whole
 
 LONGEST_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalSettings:
-    """Seconds that a wish waits, that an approval holds when its approver does not say, and that it holds at most.
-
-    `hook`: a program that is run, and `webhook` a URL that is told, when there is a new wish or a decision.
-    """
+    """Seconds that a wish waits, that an approval holds when its approver does not say, and that it holds at most."""
 
     waits_s: int = 900
     valid_s: int = 1800
     longest_s: int = 8 * 3600
-    hook: Path | None = None
-    webhook: str = ""
 
     def until_s(self, wanted_s: int, now_s: int) -> int:
         """Until when an approval holds that is wanted for so long; 0 for the usual time."""
@@ -42,26 +35,9 @@ def read_approval(values: dict[str, object], problems: list[Problem]) -> Approva
         waits_s=table.one("waits_s", whole(10, LONGEST_S, "seconds"), USUAL.waits_s),
         valid_s=table.one("valid_s", whole(10, LONGEST_S, "seconds"), USUAL.valid_s),
         longest_s=table.one("longest_s", whole(10, LONGEST_S, "seconds"), USUAL.longest_s),
-        hook=table.one("hook", _program, None),
-        webhook=table.one("webhook", _https, ""),
     )
     table.finish()
     if settings.valid_s > settings.longest_s:
         key = "valid_s" if table.given("valid_s") else "longest_s"
         table.note(key, "valid_s of at most longest_s")
     return settings
-
-
-def _program(value: object) -> Path:
-    if not isinstance(value, str) or not PurePosixPath(value).is_absolute() or not value.isprintable():
-        raise Bad("the absolute path of a program")
-    return Path(value)
-
-
-def _https(value: object) -> str:
-    if not isinstance(value, str) or not value.isprintable() or " " in value:
-        raise Bad("a URL that begins with https://")
-    parts = urlsplit(value)
-    if parts.scheme != "https" or not parts.hostname:
-        raise Bad("a URL that begins with https://")
-    return value

@@ -84,7 +84,7 @@ addresses = [{addresses}]
 
 # Where somebody else has to approve a knock (needs_approval below, and the policy): how long a wish waits, how long an
 # approval holds when its approver does not say, and at most, all in seconds.
-#[approval]
+[approval]
 #waits_s = 900
 #valid_s = 1800
 #longest_s = 28800

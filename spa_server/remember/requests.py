@@ -152,19 +152,9 @@ class Requests:
         found = []
         for number, user, device, service, asked_s, waits_until_s, denied_by, revoked in rows:
             by = self._store.rows("SELECT by_user, until_s FROM approval WHERE number = ? ORDER BY by_user", number)
-            found.append(
-                Request(
-                    number,
-                    user,
-                    device,
-                    service,
-                    asked_s,
-                    waits_until_s,
-                    denied_by,
-                    bool(revoked),
-                    tuple(map(_pair, by)),
-                )
-            )
+            pairs = tuple(map(_pair, by))
+            when = asked_s, waits_until_s
+            found.append(Request(number, user, device, service, *when, denied_by, bool(revoked), pairs))
         return tuple(found)
 
 

@@ -1,8 +1,8 @@
 """The tables of the state file, and their version.
 
 Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite),
-`delegations` (delegation, revoked_delegation), `used` (used, used_floor, used_forced), `users` (user, factor), `requests` (request, approval),
-`sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
+`delegations` (delegation, revoked_delegation), `used` (used, used_floor, used_forced), `users` (user, factor),
+`requests` (request, approval), `sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from spa_server.decide.context import Approval
 from spa_server.remember.device import RegistryError
 from spa_server.remember.requests import MOST_WAITING, Requests, RequestState
 from spa_server.remember.store import Store, open_store
@@ -44,7 +45,7 @@ def test_an_approval_holds_until_its_time(requests: Requests) -> None:
     number = wish(requests)
     requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
     approval = requests.approval("alice", "vault", NOW_S)
-    assert (approval.by, approval.left_s) == ({"bob"}, 60)
+    assert approval == Approval(frozenset({"bob"}), 60)
     assert requests.approval("alice", "vault", NOW_S + 59).left_s == 1
     for user, service, now_s in (("alice", "vault", NOW_S + 60), ("alice", "web", NOW_S), ("carol", "vault", NOW_S)):
         assert requests.approval(user, service, now_s).by == frozenset()
@@ -57,7 +58,7 @@ def test_two_approvals_are_of_two_people_and_hold_as_long_as_both_do(requests: R
     assert requests.approval("alice", "vault", NOW_S).by == {"bob"}
     requests.decide(number, "carol", approve=True, until_s=NOW_S + 30, now_s=NOW_S)
     approval = requests.approval("alice", "vault", NOW_S)
-    assert (approval.by, approval.left_s) == ({"bob", "carol"}, 30)
+    assert approval == Approval(frozenset({"bob", "carol"}), 30)
 
 
 def test_nobody_approves_or_denies_their_own_wish(requests: Requests) -> None:
@@ -151,9 +152,6 @@ def test_no_order_of_things_gives_somebody_their_own_approval_or_more_time(
                 approval = requests.approval(user, "vault", now_s)
                 assert user not in approval.by
                 for by in approval.by:
-                    untils = [
-                        until
-                        for (each, whose), until in given.items()
-                        if whose == by and requests.request(each).user == user
-                    ]
+                    mine = (key for key in given if key[1] == by and requests.request(key[0]).user == user)
+                    untils = [given[key] for key in mine]
                     assert max(untils) >= now_s + approval.left_s > now_s
