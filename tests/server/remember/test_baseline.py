@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from spa_server.remember import baseline, schema
 from spa_server.remember.baseline import FRESH_S, KEPT_S, MOST_NETWORKS, WORSE_FOR_S, Baselines
 from spa_server.remember.registry import Registry
 from spa_server.remember.store import Store, open_store
+from tests.server.remember.older import make_older
 
 NOW_S = 1_767_229_200
 HOUR, DAY = 3600, 86_400
@@ -222,13 +222,7 @@ def test_a_device_that_says_nothing_any_more_is_worse_and_one_that_never_did_is_
 def test_a_state_of_version_2_learns_to_keep_what_is_usual(folder: Path, store: Store) -> None:
     Registry(store).add_device("alice-laptop", "alice", ["admin"], bytes(range(32)), bytes(32), NOW_S)
     store.close()
-    with sqlite3.connect(folder / "state.sqlite3") as older:
-        for statement in (*schema._USERS, *schema._BASELINES, *schema._REQUESTS, *schema._SESSIONS):
-            words = statement.split()
-            if words[:2] == ["CREATE", "TABLE"]:
-                older.execute(f"DROP TABLE {words[2]}")
-        older.execute("PRAGMA user_version=2")
-    older.close()
+    make_older(store.path, 2)
     with open_store(folder) as upgraded:
         assert upgraded.rows("PRAGMA user_version") == [(schema.VERSION,)]
         assert [device.label for device in Registry(upgraded).devices()] == ["alice-laptop"]
