@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -159,8 +160,8 @@ def test_the_parts_are_in_one_order_each_once_and_add_up_to_the_score(found: Sig
 def test_another_signal_or_more_of_one_never_lowers_the_score(one: Signals, other: Signals, weights: Weights) -> None:
     risk = score(one, weights).score
     for each in fields(Signals):
-        worse = replace(one, **{each.name: _worse(getattr(one, each.name), getattr(other, each.name), each.name)})
-        assert score(worse, weights).score >= risk, each.name
+        changed: dict[str, Any] = {each.name: _worse(getattr(one, each.name), getattr(other, each.name), each.name)}
+        assert score(replace(one, **changed), weights).score >= risk, each.name
 
 
 def _worse(one: object, other: object, name: str) -> object:
@@ -187,9 +188,14 @@ def test_time_alone_never_raises_it(found: Signals, passed_s: float, weights: We
 
 @given(st.sampled_from([each.name for each in fields(Signals) if each.name.endswith("_ago_s")]), all_weights())
 def test_what_has_happened_halves_with_every_hour(name: str, weights: Weights) -> None:
-    first = score(Signals(**{name: 0}), weights).score
+    first = score(_happened(name, 0), weights).score
     for hours in range(8):
-        assert abs(score(Signals(**{name: hours * HALF_LIFE_S}), weights).score - first / 2**hours) <= 0.5
+        assert abs(score(_happened(name, hours * HALF_LIFE_S), weights).score - first / 2**hours) <= 0.5
+
+
+def _happened(name: str, ago_s: float) -> Signals:
+    changed: dict[str, Any] = {name: ago_s}
+    return replace(Signals(), **changed)
 
 
 @given(signals, st.integers(0, 1 << 40), all_weights())

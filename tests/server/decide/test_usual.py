@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -114,7 +115,8 @@ def test_no_short_way_and_no_longer_time_makes_a_way_impossible(one: Place, othe
 @pytest.mark.parametrize("name", FACTS)
 @pytest.mark.parametrize("lost", [Fact.NO, Fact.UNKNOWN])
 def test_a_good_fact_that_is_lost_makes_a_posture_worse(name: str, lost: Fact) -> None:
-    worse = replace(GOOD, **{name: lost})
+    changed: dict[str, Any] = {name: lost}
+    worse = replace(GOOD, **changed)
     assert is_posture_worse(GOOD, worse, 0)
     assert not is_posture_worse(worse, GOOD, 0)
 
