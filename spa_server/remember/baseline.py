@@ -12,7 +12,6 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 
 from spa_protocol.posture import Fact, Posture
 from spa_server.decide.usual import HOURS, Network, Place, is_posture_worse
@@ -67,16 +66,19 @@ class KnownPosture:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What is known of one user. `samples`: by hour of the day in UTC; `last_hour`: counted last, since 1970."""
+    """What is known of one user. `samples`: by hour of the day in UTC; `last_hour`: counted last, since 1970.
 
-    networks: Mapping[Network, KnownNetwork] = field(default_factory=dict)
+    `networks`: by their text, as the file has them: to read sixty of them for each knock takes longer than all else.
+    """
+
+    networks: Mapping[str, KnownNetwork] = field(default_factory=dict)
     samples: tuple[int, ...] = (0,) * HOURS
     last_hour: int = -1
     places: Mapping[int, KnownPlace] = field(default_factory=dict)
 
     def new_network_ago_s(self, network: Network, now_s: int) -> int | None:
         """How long ago this network was a new one; None where it was there first, or there is nothing to compare."""
-        known = self.networks.get(network)
+        known = self.networks.get(str(network))
         if known is None:
             return 0 if self.networks else None
         if all(each.first_s >= known.first_s for each in self.networks.values()):
@@ -114,7 +116,7 @@ class Baselines:
         )
         samples, last_hour = hours[0] if hours else ("", -1)
         return Baseline(
-            {ip_network(network): KnownNetwork(first_s, last_s) for network, first_s, last_s in networks},
+            {network: KnownNetwork(first_s, last_s) for network, first_s, last_s in networks},
             _samples(samples),
             last_hour,
             {family: KnownPlace(Place(north, east), last_s) for family, north, east, last_s in places},
@@ -124,7 +126,7 @@ class Baselines:
         """The user was let in from there, just now. Never raises."""
         try:
             known = self.of(user, now_s)
-            seen, here = known.networks.get(network), known.places.get(network.version)
+            seen, here = known.networks.get(str(network)), known.places.get(network.version)
             network_is_due = seen is None or _is_stale(seen.last_s, now_s, FRESH_S)
             hour_is_due = known.last_hour != now_s // 3600
             place_is_due = here is None or here.place != place or _is_stale(here.last_s, now_s, PLACE_FRESH_S)
