@@ -67,6 +67,7 @@ def all_weights(draw: st.DrawFn) -> Weights:
         (Signals(), ()),
         (Signals(new_network_ago_s=0), (("new_network", 15),)),
         (Signals(new_network_ago_s=3600), (("new_network", 8),)),
+        (Signals(new_network_ago_s=-7200), (("new_network", 15),)),
         (Signals(new_network_ago_s=7200), (("new_network", 4),)),
         (Signals(new_network_ago_s=8 * 3600), ()),
         (Signals(impossible_travel_ago_s=0), (("impossible_travel", 35),)),
@@ -85,8 +86,8 @@ def all_weights(draw: st.DrawFn) -> Weights:
         (Signals(skew_ms=-30_000), (("clock_skew", 5),)),
         (Signals(skew_ms=30_001), (("clock_skew", 15),)),
         (Signals(skew_ms=-30_001), (("clock_skew", 15),)),
-        (Signals(key_age_s=OLD_KEY_S), ()),
-        (Signals(key_age_s=OLD_KEY_S + 1), (("old_key", 10),)),
+        (Signals(key_age_s=15_552_000), ()),
+        (Signals(key_age_s=15_552_001), (("old_key", 10),)),
         (Signals(key_age_s=-1), ()),
         (Signals(first_use=True), (("first_use", 20),)),
         (Signals(block_list=True), (("block_list", 50),)),
@@ -95,7 +96,9 @@ def all_weights(draw: st.DrawFn) -> Weights:
         (Signals(posture_worse_ago_s=3600), (("posture_worse", 10),)),
         (Signals(first_use=True, new_network_ago_s=0), (("new_network", 15), ("first_use", 20))),
         (Signals(block_list=True, used_tag_ago_s=0), (("used_tag", 40), ("block_list", 50))),
-        # Strangers' points stop short of a refusal.
+        # Strangers' points stop short of a refusal, and are whole where there is one.
+        (Signals(used_tag_ago_s=0, posture_worse_ago_s=0, invalid_knocks=9),
+         (("invalid_knocks", 20), ("used_tag", 40), ("posture_worse", 20))),
         (Signals(block_list=True, invalid_knocks=9), (("invalid_knocks", 9), ("block_list", 50))),
         (Signals(used_tag_ago_s=0, two_sources_ago_s=0, invalid_knocks=9),
          (("invalid_knocks", 20), ("used_tag", 40), ("two_sources", 30))),
@@ -110,7 +113,7 @@ EVERYTHING = Signals(0, 0, 9, 0, True, 60_000, OLD_KEY_S + 1, True, True, 0, 0)
 
 def test_the_score_ends_at_100_and_the_parts_tell_all_of_it() -> None:
     risk = score(EVERYTHING)
-    assert risk.score == MOST
+    assert risk.score == 100
     assert dict(risk.parts) == {
         "new_network": 15,
         "impossible_travel": 35,

@@ -105,6 +105,19 @@ def test_faster_than_an_airliner_is_impossible(before: Place, now: Place, passed
     assert is_impossible_travel(before, now, passed_s) is impossible
 
 
+def east_of(place: Place, km: float) -> Place:
+    """So far east of a place on the equator, where a degree is 111.195 km."""
+    return Place(place.latitude, place.longitude + km / 111.195)
+
+
+def test_the_limits_are_805_km_an_hour_and_100_km() -> None:
+    start = Place(0, 10)
+    assert is_impossible_travel(start, east_of(start, 805.1), 3600)
+    assert not is_impossible_travel(start, east_of(start, 804.9), 3600)
+    assert is_impossible_travel(start, east_of(start, 100.1), 0)
+    assert not is_impossible_travel(start, east_of(start, 99.9), 0)
+
+
 @given(places, places, st.floats(-1e6, 1e6))
 def test_no_short_way_and_no_longer_time_makes_a_way_impossible(one: Place, other: Place, passed_s: float) -> None:
     if is_impossible_travel(one, other, passed_s):
