@@ -292,7 +292,9 @@ def test_a_new_key_does_not_answer_for_the_old_one(alice: Watched) -> None:
     alice.watch.used(SLOT, b"first")
     alice.watch.used_again("alice-laptop", SLOT, b"other", TRAIN, START)
     at = later(START, MINUTE)
-    assert alice.assess(at=at, created_s=at.wall_s - 1, posture=UNLOCKED) == Risk()
+    assert alice.assess(at=at, created_s=START.wall_s + 1, posture=UNLOCKED) == Risk()
+    same_second = alice.assess(at=at, created_s=START.wall_s, posture=UNLOCKED)
+    assert parts(same_second) == {"used_tag": 40, "posture_worse": 20}
 
 
 # Posture --------------------------------------------------------------------------------------------------------------
