@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spa_server.toml_table import Problem, Table, whole
+from spa_server.toml_table import Table, whole
 
 LONGEST_S = 7 * 86_400
 
@@ -28,9 +28,8 @@ class ApprovalSettings:
 USUAL = ApprovalSettings()
 
 
-def read_approval(values: dict[str, object], problems: list[Problem]) -> ApprovalSettings:
-    """The settings; every problem is added to `problems`, and a default stands in for what was refused."""
-    table = Table("approval", values, problems)
+def read_approval(table: Table) -> ApprovalSettings:
+    """The settings; every problem is noted, and a default stands in for what was refused."""
     settings = ApprovalSettings(
         waits_s=table.one("waits_s", whole(10, LONGEST_S, "seconds"), USUAL.waits_s),
         valid_s=table.one("valid_s", whole(10, LONGEST_S, "seconds"), USUAL.valid_s),

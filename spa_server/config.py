@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from spa_protocol.limits import DELEGATE_SLOTS, MAX_HOSTS, MAX_KNOCK_PORTS, MAX_SLOTS, MIN_SLOTS
 from spa_server.addresses import LoopbackPort, listen_address, loopback_port, reach_address
 from spa_server.approval_table import USUAL as USUAL_APPROVAL
 from spa_server.approval_table import ApprovalSettings, read_approval
+from spa_server.risk_table import RiskSettings, read_risk
 from spa_server.service import Address, Service
 from spa_server.service_table import read_services
-from spa_server.toml_table import Bad, Problem, Table, flag, table, text, whole
+from spa_server.toml_table import Bad, Problem, Table, absolute_path, flag, table, text, whole
 
 DEFAULT_PATH = Path("/etc/spa/server.toml")
 DEFAULT_LISTEN = ("0.0.0.0", "::")  # noqa: S104  a server is there to be reached; the kernel gate stands before it
@@ -77,6 +77,7 @@ class ServerConfig:
     audit_files: int
     metrics: Path | LoopbackPort | None
     policy_file: Path | None
+    risk: RiskSettings
     approval: ApprovalSettings = USUAL_APPROVAL
 
     @property
@@ -103,10 +104,11 @@ def load(path: Path) -> ServerConfig:
     nothing: dict[str, object] = {}
     server = top.one("server", table, nothing)
     services = top.one("service", table, nothing)
-    approval = top.one("approval", table, nothing)
+    approval = read_approval(Table("approval", top.one("approval", table, nothing), problems))
+    risk = read_risk(Table("risk", top.one("risk", table, nothing), problems))
     top.finish()
     config = _server(path, Table("server", server, problems))
-    config = replace(config, services=read_services(services, problems), approval=read_approval(approval, problems))
+    config = replace(config, services=read_services(services, problems), approval=approval, risk=risk)
     for service in config.services:
         for port in config.knock_ports:
             if ("udp", port) in service.ports():
@@ -170,8 +172,8 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         listen=keys.many("listen", listen_address, "addresses", map(listen_address, DEFAULT_LISTEN)),
         knock_port=keys.one("knock_port", whole(1, 65535), DEFAULT_KNOCK_PORT),
         more_knock_ports=keys.many("more_knock_ports", whole(1, 65535), "UDP ports", least=0),
-        state_folder=Path(keys.one("state_folder", _path(), DEFAULT_STATE_FOLDER)),
-        control_socket=Path(keys.one("control_socket", _path(_LONGEST_SOCKET_PATH), DEFAULT_CONTROL_SOCKET)),
+        state_folder=Path(keys.one("state_folder", absolute_path(), DEFAULT_STATE_FOLDER)),
+        control_socket=Path(keys.one("control_socket", absolute_path(_LONGEST_SOCKET_PATH), DEFAULT_CONTROL_SOCKET)),
         user=keys.one("user", text(_unprivileged, "the name of a system user other than root"), DEFAULT_USER),
         max_skew_s=keys.one("max_skew_s", whole(1, 600, "seconds"), DEFAULT_MAX_SKEW_S),
         slots=keys.one("slots", whole(MIN_SLOTS, MAX_SLOTS), DEFAULT_SLOTS),
@@ -181,11 +183,12 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         ),
         replies=keys.one("replies", flag, True),
         services=(),
-        audit_file=Path(keys.one("audit_file", _path(), "")),
+        audit_file=Path(keys.one("audit_file", absolute_path(), "")),
         audit_file_mib=keys.one("audit_file_mib", whole(1, 4096, "MiB"), DEFAULT_AUDIT_FILE_MIB),
         audit_files=keys.one("audit_files", whole(2, 1000), DEFAULT_AUDIT_FILES),
         metrics=keys.one("metrics", _metrics_place, None),
         policy_file=_optional_path(keys, "policy_file"),
+        risk=RiskSettings(),
     )
     keys.finish()
     _check_more_knock_ports(keys, config)
@@ -205,26 +208,13 @@ def _delegate_slots(value: object) -> int:
 
 def _metrics_place(value: object) -> Path | LoopbackPort:
     if isinstance(value, str) and value.startswith("/"):
-        return Path(_path(_LONGEST_SOCKET_PATH)(value))
+        return Path(absolute_path(_LONGEST_SOCKET_PATH)(value))
     return loopback_port(value)
 
 
 def _optional_path(keys: Table, key: str) -> Path | None:
-    value = keys.one(key, _path(), None)
+    value = keys.one(key, absolute_path(), None)
     return None if value is None else Path(value)
-
-
-def _path(longest: int = 4095) -> Callable[[object], str]:
-    what = f"an absolute path of at most {longest} bytes"
-
-    def read(value: object) -> str:
-        if not isinstance(value, str) or not PurePosixPath(value).is_absolute() or not value.isprintable():
-            raise Bad(what)
-        if len(value.encode()) > longest or ".." in PurePosixPath(value).parts:
-            raise Bad(what)
-        return value
-
-    return read
 
 
 def _unprivileged(name: str) -> bool:

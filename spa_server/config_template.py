@@ -19,6 +19,8 @@ from spa_server.config import (
     DEFAULT_STATE_FOLDER,
     DEFAULT_USER,
 )
+from spa_server.decide.risk import DEFAULT_WEIGHTS
+from spa_server.risk_table import WEIGHTS
 from spa_server.service import MAX_PORTS
 from spa_server.service_table import BLANK
 
@@ -89,6 +91,27 @@ addresses = [{addresses}]
 #valid_s = 1800
 #longest_s = 28800
 
+# How risky a knock is, in points from 0 to 100, for the policy and the record to go by: docs/risk.md.
+[risk]
+# With false every score is 0, and nothing is learnt of anybody's networks and hours.
+#enabled = true
+
+# From which score a second factor is wanted, and from which nothing opens.
+#step_up_from = {step_up_from}
+#refuse_from = {refuse_from}
+
+# Networks to be wary of, and a file of more: one network or address a line, what follows a '#' or ';' is a remark.
+#block = ["192.0.2.0/24", "2001:db8::/32"]
+#block_file = "/etc/spa/block.txt"
+
+# Where networks are, for whoever was in two places at once: a database in MaxMind's format (.mmdb), or a file (.csv)
+# with the columns network, latitude and longitude. Without it no knock is judged by where it comes from.
+#location_file = "/etc/spa/places.mmdb"
+
+# The points for each thing that speaks against a knock; 0 leaves it out.
+[risk.weights]
+{weights}
+
 # Each service is a table [service.NAME]: ports that exist only for whoever holds a lease on them.
 [service.web]
 # The ports, as numbers or ranges such as "9000-9010"; at most {max_ports} in all, none in two services.
@@ -156,6 +179,9 @@ def template(
         audit_file=_quoted(f"{state_folder.rstrip('/')}/audit.jsonl"),
         audit_file_mib=DEFAULT_AUDIT_FILE_MIB,
         audit_files=DEFAULT_AUDIT_FILES,
+        step_up_from=DEFAULT_WEIGHTS.step_up_from,
+        refuse_from=DEFAULT_WEIGHTS.refuse_from,
+        weights="\n".join(f"#{name} = {getattr(DEFAULT_WEIGHTS, name)}" for name in WEIGHTS),
         max_ports=MAX_PORTS,
         lease_s=BLANK.lease_s,
         max_lease_s=BLANK.max_lease_s,

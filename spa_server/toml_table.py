@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -81,6 +82,10 @@ class Table:
     def is_list(self, key: str) -> bool:
         """Whether the file has a list there."""
         return isinstance(self._values.get(key), list)
+
+    def under(self, key: str, values: dict[str, object]) -> Table:
+        """The table that stands under a key of this one; its problems come with this one's."""
+        return Table(under(self.path, key), values, self._problems)
 
     def one(self, key: str, read: Callable[[object], Item], default: Default) -> Item | Default:
         """The value as `read` takes it; `read` raises Bad with what it takes."""
@@ -181,3 +186,17 @@ def table(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise Bad("a table")
     return value
+
+
+def absolute_path(longest: int = 4095) -> Callable[[object], str]:
+    """Takes the absolute path of a file or folder."""
+    what = f"an absolute path of at most {longest} bytes"
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not PurePosixPath(value).is_absolute() or not value.isprintable():
+            raise Bad(what)
+        if len(value.encode()) > longest or ".." in PurePosixPath(value).parts:
+            raise Bad(what)
+        return value
+
+    return read

@@ -2,7 +2,8 @@
 
 Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite),
 `delegations` (delegation, revoked_delegation), `used` (used, used_floor, used_forced), `users` (user, factor),
-`requests` (request, approval), `sources` (source_of_device), `refusals` (refusal) and `fence` (boot).
+`requests` (request, approval), `sources` (source_of_device), `baseline` (baseline_network, baseline_hours,
+baseline_place, baseline_posture), `refusals` (refusal) and `fence` (boot).
 """
 
 from __future__ import annotations
@@ -55,7 +56,6 @@ _USERS = (
     ) STRICT, WITHOUT ROWID
     """,
 )
-_BASELINES: tuple[str, ...] = ()
 _REQUESTS = (
     """
     CREATE TABLE request (
@@ -75,6 +75,46 @@ _REQUESTS = (
       by_user TEXT NOT NULL,
       until_s INTEGER NOT NULL,
       PRIMARY KEY (number, by_user)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+_BASELINES = (
+    """
+    CREATE TABLE baseline_network (
+      user TEXT NOT NULL,
+      network TEXT NOT NULL,
+      first_s INTEGER NOT NULL,
+      last_s INTEGER NOT NULL,
+      PRIMARY KEY (user, network)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # `samples`: 24 numbers with blanks between them; `last_hour`: the hour since 1970 that was counted last.
+    """
+    CREATE TABLE baseline_hours (
+      user TEXT PRIMARY KEY,
+      samples TEXT NOT NULL,
+      last_hour INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # `family`: 4 or 6; databases put the two addresses of one host in different places.
+    """
+    CREATE TABLE baseline_place (
+      user TEXT NOT NULL,
+      family INTEGER NOT NULL,
+      latitude REAL NOT NULL,
+      longitude REAL NOT NULL,
+      last_s INTEGER NOT NULL,
+      PRIMARY KEY (user, family)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # By label, as leases have it, so that delegates have theirs. `facts`: the names of four facts, blanks between them.
+    """
+    CREATE TABLE baseline_posture (
+      label TEXT PRIMARY KEY,
+      facts TEXT NOT NULL,
+      patch_age_days INTEGER,
+      last_s INTEGER NOT NULL,
+      worse_since_s INTEGER
     ) STRICT, WITHOUT ROWID
     """,
 )

@@ -343,6 +343,15 @@ TRAIL_REPAIRED = EventType(
     "change",
     "the audit file ended in part of a record, left by a kill or a full disk, and was mended",
 )
+KEY_USED_TWICE = EventType(
+    "key-used-twice",
+    "c1d7f0a29be4437b9a53e66f2d8b410e",
+    logging.WARNING,
+    "authentication",
+    "info",
+    "a second knock, signed by a device's key, came on a tag that another had used: the key may have been copied",
+    "alert",
+)
 
 TYPES: dict[str, EventType] = {value.name: value for value in globals().values() if isinstance(value, EventType)}
 """Every type by its name."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from spa_server.addresses import LoopbackPort
 from spa_server.config import ConfigError, ServerConfig, load
 from spa_server.config_template import template
+from spa_server.risk_table import RiskSettings
 from spa_server.service import ForwardTarget, OnExpiry, PortRange, SourcePolicy
 
 TEMPLATE = template(["vpn.example.org"])
@@ -62,6 +63,7 @@ def test_the_template_loads_and_shows_the_defaults(path: Path) -> None:
         audit_files=8,
         metrics=None,
         policy_file=None,
+        risk=RiskSettings(),
     )
     (web,) = config.services
     assert (web.name, web.tcp, web.udp, web.roles) == ("web", (PortRange(8443, 8443),), (), frozenset({"admin"}))
@@ -75,14 +77,17 @@ def test_every_example_of_the_template_is_valid(path: Path, example: str) -> Non
 
 def test_the_template_shows_every_key_and_its_true_default(path: Path) -> None:
     shown = {re.split(r"[ =]", line.lstrip("#"))[0] for line in TEMPLATE.splitlines() if re.match(r"#?[a-z_]+ =", line)}
-    said = " ".join(problems(path, SERVER + "zzzzzzzz = 1\n[service.web]\nzzzzzzzz = 1\n"))
+    unknown_in_risk = "[approval]\nzzzzzzzz = 1\n[risk]\nzzzzzzzz = 1\n[risk.weights]\nzzzzzzzz = 1\n"
+    said = " ".join(problems(path, SERVER + "zzzzzzzz = 1\n[service.web]\nzzzzzzzz = 1\n" + unknown_in_risk))
     known = {key for listed in re.findall(r"known here: ([a-z_, ]+)", said) for key in listed.strip().split(", ")}
-    assert {re.sub(r" server.*", "", key) for key in known} == shown
+    tables = set(re.findall(r"^\[risk\.([a-z]+)\]$", TEMPLATE, re.MULTILINE))
+    assert {re.sub(r" server.*", "", key) for key in known} == shown | tables
     plain = read(path, TEMPLATE)
     not_defaults = ("#more_knock_ports", "#udp", "#hosts", "#forward_to", "#metrics", "#policy_file", "#groups")
+    of_risk = ("#block", "#block_file", "#location_file")
     content = TEMPLATE
     for example in EXAMPLES:
-        if not example.startswith(not_defaults):
+        if not example.startswith((*not_defaults, *of_risk)):
             content = content.replace(f"\n{example}\n", f"\n{example[1:]}\n")
     assert read(path, content) == plain
 

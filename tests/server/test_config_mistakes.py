@@ -142,6 +142,55 @@ def test_a_mistake_in_the_server_table_names_its_key_and_what_is_allowed(path: P
 
 
 @pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("risk = 5", "risk: 5 is not allowed; it takes a table"),
+        ("[risk]\nenabled = 1", "risk.enabled: 1 is not allowed; it takes true or false"),
+        ("[risk]\nstep_up_form = 5", "risk.step_up_form: unknown key; did you mean step_up_from?"),
+        ("[risk]\nstep_up_from = 0", "risk.step_up_from: 0 is not allowed; it takes a whole number from 1 to 100"),
+        ("[risk]\nrefuse_from = 101", "risk.refuse_from: 101 is not allowed; it takes a whole number from 1 to 100"),
+        ("[risk]\nstep_up_from = 61", "risk.step_up_from: 61 is not allowed; it takes at most refuse_from, 60"),
+        ("[risk]\nrefuse_from = 29", "risk.refuse_from: 29 is not allowed; it takes at least step_up_from, 30"),
+        (
+            "[risk]\nstep_up_from = 20",
+            "risk.step_up_from: 20 is not allowed; it takes more than risk.weights.invalid_knocks_most, 20",
+        ),
+        ("[risk]\nblock = []", "risk.block: [] is not allowed; it takes a list of networks"),
+        ('[risk]\nblock = "192.0.2.0/24"', 'risk.block: "192.0.2.0/24" is not allowed; it takes a list of networks'),
+        (
+            '[risk]\nblock = ["office"]',
+            'risk.block: "office" is not allowed; it takes a network such as "192.0.2.0/24"',
+        ),
+        ("[risk]\nblock = [5]", "risk.block: 5 is not allowed; it takes a network"),
+        ('[risk]\nblock = ["192.0.2.1/24"]', "; write this one as 192.0.2.0/24"),
+        ('[risk]\nblock = ["fe80::1%eth0"]', "without a zone"),
+        ('[risk]\nblock = ["::ffff:192.0.2.0/120"]', "; write an IPv4 address as one"),
+        ('[risk]\nblock = ["::1", "::1"]', 'risk.block: "::1" a second time is not allowed'),
+        ('[risk]\nblock_file = "block.txt"', 'risk.block_file: "block.txt" is not allowed; it takes an absolute path'),
+        ("[risk]\nlocation_file = 5", "risk.location_file: 5 is not allowed; it takes an absolute path"),
+        (
+            '[risk]\nlocation_file = "/etc/spa/places.txt"',
+            "it takes the absolute path of a file whose name ends in .csv or .mmdb",
+        ),
+        ("[risk]\nweights = 5", "risk.weights: 5 is not allowed; it takes a table"),
+        (
+            "[risk.weights]\nold_key = 101",
+            "risk.weights.old_key: 101 is not allowed; it takes a whole number from 0 to 100",
+        ),
+        ("[risk.weights]\nold_keys = 1", "risk.weights.old_keys: unknown key; did you mean old_key?"),
+        (
+            "[risk.weights]\ninvalid_knocks_most = 30",
+            "risk.weights.invalid_knocks_most: 30 is not allowed; it takes less than risk.step_up_from, 30",
+        ),
+    ],
+)
+def test_a_mistake_in_the_risk_table_names_its_key_and_what_is_allowed(path: Path, lines: str, said: str) -> None:
+    (only,) = problems(path, f"{lines}\n{WEB}" if lines.startswith("risk") else f"{WEB}{lines}\n")
+    assert only.startswith("server.toml: risk")
+    assert said in only
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ("", ["service: there is no service", "server.addresses: this is missing"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from spa_server.remember import schema
 from spa_server.remember.delegations import FRESH_S, Delegations, is_revoked
 from spa_server.remember.registry import Registry, RegistryError
 from spa_server.remember.store import StateError, Store, open_store
+from tests.server.remember.older import make_older
 
 KEY = bytes(range(32))
 
@@ -89,12 +89,7 @@ def test_what_a_removed_device_delegated_is_forgotten_with_it(store: Store) -> N
 def test_a_state_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(folder: Path, store: Store) -> None:
     add(store)
     store.close()
-    with sqlite3.connect(folder / "state.sqlite3") as older:
-        for statement in (*schema.UPGRADES[1], *schema.UPGRADES[2]):
-            (name,) = re.findall(r"CREATE TABLE (\w+)", statement)
-            older.execute(f"DROP TABLE {name}")
-        older.execute("PRAGMA user_version=1")
-    older.close()
+    make_older(store.path, 1)
     with open_store(folder) as upgraded:
         assert upgraded.rows("PRAGMA user_version") == [(schema.VERSION,)]
         assert [device.label for device in Registry(upgraded).devices()] == ["alice-laptop"]
