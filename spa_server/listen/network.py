@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 
+from spa_protocol.keys import sign
 from spa_server import notify
 from spa_server.config import ServerConfig
 from spa_server.decide.policy import Policy
@@ -90,7 +91,9 @@ class NetworkProcess:
         # That tags were lost before any was armed is no news.
         self._link.take_events()
         self._recorder = Recorder(
-            AuditTrail(config.audit_file, largest_bytes=config.audit_file_mib << 20, most_files=config.audit_files)
+            AuditTrail(config.audit_file, largest_bytes=config.audit_file_mib << 20, most_files=config.audit_files),
+            signer=lambda message: sign(inherited.identity.seed, message),
+            is_required=config.audit_required,
         )
         logging.getLogger().addHandler(self._recorder)
         store = open_store(config.state_folder)
