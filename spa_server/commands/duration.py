@@ -26,7 +26,7 @@ class Duration(click.ParamType[int]):
 
 
 class Moment(click.ParamType[int]):
-    """A point in time, in milliseconds UTC since 1970 once read: a length of time ago, or a date with or without one."""
+    """A point in time, in milliseconds UTC since 1970 once read: so long ago, or a date with or without a time."""
 
     name = "time"
 

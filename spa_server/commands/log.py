@@ -66,7 +66,11 @@ class KnownRecord(click.ParamType[trail_check.Known]):
 @click.option("--session", default="", help="All records of one knock or command.")
 @click.option("--action", default="", type=click.Choice(["", *sorted(TYPES)]), help="A kind of event.", metavar="EVENT")
 @click.option(
-    "--outcome", default="", type=click.Choice(["", *Outcome]), metavar="OUTCOME", help="success, failure, unknown."
+    "--outcome",
+    default="",
+    type=click.Choice(["", *(each.value for each in Outcome)]),
+    metavar="OUTCOME",
+    help="success, failure, unknown.",
 )
 @click.option("--since", type=Moment(), help="From then on: 1h (ago), 2026-03-01, 2026-03-01T09:30 (UTC).")
 @click.option("--until", type=Moment(), help="Before then.")
@@ -251,6 +255,9 @@ def _reading(config: ServerConfig) -> Iterator[None]:
         ) from None
     except PermissionError:
         raise Stop(Exit.NOT_PERMITTED, f"{path} cannot be read: run it with sudo{_or_group(path)}") from None
+    except KeyboardInterrupt:
+        # How whoever follows ends it; nothing was under way.
+        click.echo(err=True)
     except BrokenPipeError:
         # Whoever read it, such as head, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

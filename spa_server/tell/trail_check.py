@@ -9,7 +9,7 @@ It must not know how files are read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -107,6 +107,8 @@ class _Check:
         """Records in whose place another one stood, and where."""
         self._gaps: list[range] = []
         self._old: tuple[Line, int] | None = None
+        self._nameless: list[tuple[int, int]] = []
+        """Findings before the first number was known, and how many lines after the first each is."""
         self._start: Line | None = None
         self._end: Line | None = None
 
@@ -121,7 +123,7 @@ class _Check:
             elif read.hash is None:
                 self._unchained(line, read, following)
             elif not read.is_intact:
-                self._find(Trouble.EDITED, line, self._here() or read.seq, "its hash is not of what it says")
+                self._find(Trouble.EDITED, line, self._here(), "its hash is not of what it says")
                 self._unread += 1
             else:
                 self._chained(line, read, following)
@@ -153,6 +155,8 @@ class _Check:
         report = self._report
         if report.chained_from is None:
             self._begins(line, read)
+            report.chained_from = read.seq
+        elif read.seq < report.chained_from:
             report.chained_from = read.seq
         elif read.action == CHAIN_BEGUN.name:
             self._find(Trouble.CHAIN_ANEW, line, read.seq, "the chain begins anew: what was before it cannot be tied")
@@ -194,11 +198,7 @@ class _Check:
         self._unread = 0
         self._report.last = max(seq, self._report.last or 0)
         if here is None:
-            # What could not be read before it had numbers, too.
-            self._report.first = max(0, seq - unread)
-            if seq - unread < 1 or not unread:
-                self._report.first = seq
-            self._expected = seq + 1
+            self._first(line, seq, unread, following)
         elif seq == here or 0 < seq - here <= unread:
             self._expected = seq + 1
         elif seq < here:
@@ -215,7 +215,23 @@ class _Check:
             self._missing(line, here, seq, unread)
             self._expected = seq + 1
 
+    def _first(self, line: Line, seq: int, unread: int, following: int | None) -> None:
+        if following is None or following >= seq:
+            # What could not be read before it had numbers, too.
+            self._report.first = first = max(seq - unread, min(seq, 1))
+            self._expected = seq + 1
+            for index, offset in self._nameless:
+                self._report.findings[index] = replace(self._report.findings[index], seq=first + offset)
+            return
+        self._find(Trouble.OUT_OF_PLACE, line, seq, f"it stands before record {following}")
+        self._elsewhere.add(seq)
+        self._expected = self._report.first = following
+        if following < seq - 1 and following > 1:
+            self._report.first = following - 1
+            self._sought[following - 1] = line
+
     def _late(self, line: Line, seq: int) -> None:
+        self._report.first = min(seq, self._report.first or seq)
         if self._sought.pop(seq, None) is not None or any(seq in gap for gap in self._gaps):
             self._find(Trouble.OUT_OF_PLACE, line, seq, "it stands after records of later numbers")
         else:
@@ -279,6 +295,8 @@ class _Check:
         if len(self._report.findings) >= MOST_FINDINGS:
             self._report.more_findings += 1
         else:
+            if seq is None:
+                self._nameless.append((len(self._report.findings), self._unread))
             self._report.findings.append(Finding(trouble, str(line.file), line.number, seq, what))
 
 
