@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spa_protocol.answer import Answer
+from spa_protocol.answer import Checkpoint
 from spa_protocol.refusal import Refusal
 from tests.durability.conftest import Site
 from tests.durability.grants import GrantWatch
@@ -39,20 +39,20 @@ def of_others(site: Site) -> list[dict[str, Any]]:
     return [record for record in records(trail(site)) if record["event"]["action"] != "checkpoint"]
 
 
-def asked(site: Site, knock: bytes) -> Answer:
-    """The answer to a knock from Alice's host."""
+def told_in_answer(site: Site, knock: bytes) -> Checkpoint:
+    """How far the trail had come, by the answer to a knock from Alice's host."""
     reply = ask_udp(site.alice.host, knock, site.lab.server.ipv4, site.server.knock_port)
     assert reply is not None
     answer = site.keys.answer(reply, knock)
     assert answer is not None
-    return answer
+    assert answer.checkpoint is not None
+    return answer.checkpoint
 
 
 def test_an_answer_covers_its_own_record_and_shows_when_the_trail_was_cut_or_written_anew(site: Site) -> None:
     for name in ("web", "nothing-of-that-name"):
         knock = site.keys.knock(name)
-        checkpoint = asked(site, knock).checkpoint
-        assert checkpoint is not None
+        checkpoint = told_in_answer(site, knock)
         record = records(trail(site))[checkpoint.seq - 1]
         assert record["session"]["id"] == knock[:8].hex()
         assert record["hash"][:32] == checkpoint.hash.hex()

@@ -184,13 +184,13 @@ def rewritten(path: Path, start: int) -> None:
     told, prev = records(path), chain.NO_HASH
     for file in files(path):
         file.unlink()
-    with path.open("wb") as file:
+    with path.open("wb") as anew:
         for record in told:
             if record["seq"] == start:
                 record["message"] = "nothing happened"
             seq = record.pop("seq")
             line, prev = chain.sealed(record, seq, prev)
-            file.write(line)
+            anew.write(line)
     trail_files.lock_file(path).write_bytes(trail_files.noted(seq, prev))
 
 
