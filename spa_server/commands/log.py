@@ -25,7 +25,7 @@ from spa_server.commands.options import config_option, json_option
 from spa_server.config import ServerConfig, load
 from spa_server.remember.identity import identity_path, read_identity
 from spa_server.remember.store import StateError
-from spa_server.tell import trail_check, trail_files
+from spa_server.tell import chain, trail_check, trail_files
 from spa_server.tell.event_types import TYPES
 from spa_server.tell.events import Outcome
 from spa_server.tell.trail_search import Wanted, text, users
@@ -284,7 +284,8 @@ def _console() -> Console:
 def _show(console: Console | None, lines: Sequence[bytes], *, is_first: bool = True) -> None:
     if console is None:
         for line in lines:
-            click.echo(line)
+            if chain.link(line) is not None:  # for scripts, records only
+                click.echo(line)
         return
     from rich.text import Text
 

@@ -214,6 +214,7 @@ class NetworkProcess:
             self._heartbeat.left_s(),
             self._faults.next_try_s(),
             self._rejoining.left_s(),
+            self._recorder.left_s(),
             None if hang_up_s is None else hang_up_s - time.monotonic(),
             None if self._metrics is None else self._metrics.left_s(),
             0.0 if self._is_due else None,

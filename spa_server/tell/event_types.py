@@ -269,7 +269,7 @@ TRAIL_REPAIRED = EventType(
     logging.WARNING,
     "file",
     "change",
-    "the audit file ended in part of a record, left by a kill or a full disk, and was mended",
+    "the audit file ended in part of a record, left by a kill or a full disk, or was cut short, and was mended",
 )
 CHAIN_BEGUN = EventType(
     "chain-begun",

@@ -97,6 +97,13 @@ class Recorder(logging.Handler):
             self._synced_s = now_s
             self.trail.sync()
 
+    def left_s(self) -> float | None:
+        """Until what is new is to be signed; None where nothing is. What is overdue failed, and is tried again soon."""
+        newest = self.trail.newest()
+        if self._signer is None or newest is None or self._signed is None or newest[0] <= self._signed[1]:
+            return None
+        return max(1.0, self._signed[0] + SIGN_EVERY_S - self._monotonic())
+
     def close(self) -> None:
         """Sign how far the trail has come, and close it."""
         for event in self._sampling.summed(float("inf")):

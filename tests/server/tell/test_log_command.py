@@ -115,6 +115,15 @@ def test_what_is_asked_for_is_found(
     assert told == [everything[seq] for seq in found], "each as it is in the file"
 
 
+def test_scripts_get_records_only_and_people_see_what_is_none(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    with place.path.open("ab") as file:
+        file.write(b"non\x1bsense\n")
+    assert place.command("-n", "2", "--json") == Exit.DONE
+    assert [json.loads(line)["seq"] for line in capfd.readouterr().out.splitlines()] == [6]
+    assert place.command("-n", "1") == Exit.DONE
+    assert capfd.readouterr().out.splitlines()[1] == "non\\x1bsense"
+
+
 def test_people_get_a_table_in_which_nothing_moves_their_terminal(
     place: Place, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,10 +120,13 @@ def test_it_is_signed_at_once_after_a_minute_after_many_records_and_at_the_end_a
     happened(site.log, granted())
     site.recorder.settle()
     assert actions(site) == ["granted", "checkpoint"]
+    assert site.recorder.left_s() is None
     happened(site.log, granted())
+    site.now_s += 20
     site.recorder.settle()
     assert actions(site)[2:] == ["granted"], "the minute is not over"
-    site.now_s += 60
+    assert site.recorder.left_s() == 40
+    site.now_s += 40
     site.recorder.settle()
     assert actions(site)[3:] == ["checkpoint"]
     site.now_s += 60

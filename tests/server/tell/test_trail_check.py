@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from spa_protocol.keys import public_key, sign
 from spa_server.tell import chain, ecs, trail_files
 from spa_server.tell.audit import AuditTrail
-from spa_server.tell.trail_check import Finding, Known, Report, Trouble, check
+from spa_server.tell.trail_check import MOST_FINDINGS, Finding, Known, Report, Trouble, check
 from tests.server.tell.told import TIME_MS, files, granted, granting, records
 
 SEED = bytes(range(32))
@@ -294,3 +294,11 @@ def test_records_that_were_cut_off_stay_missing_whoever_goes_on(tmp_path: Path, 
     assert (found.trouble, found.seq, found.line) == (Trouble.MISSING, 3, 3)
     assert "3 to 4" in found.what
     assert records(path)[2]["event"]["action"] == "trail-repaired"
+
+
+def test_of_very_many_findings_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"nonsense\n" * (MOST_FINDINGS + 7))
+    report = check(trail_files.lines(path))
+    assert (len(report.findings), report.more_findings) == (MOST_FINDINGS, 7)
+    assert {each.trouble for each in report.findings} == {Trouble.NO_RECORD}
