@@ -1,4 +1,4 @@
-"""What the audit trail costs: one record appended, and a long trail verified from its first record to its last.
+"""What the audit trail costs: to append one record, to verify a long trail from first to last, and to search it.
 
     nice -n 10 .venv/bin/python -m benchmarks.trail --records 1000000
 
@@ -21,6 +21,7 @@ from spa_server.tell.audit import AuditTrail
 from spa_server.tell.event_types import GRANTED
 from spa_server.tell.events import Event
 from spa_server.tell.trail_check import check
+from spa_server.tell.trail_search import Wanted
 
 SEED = os.urandom(32)
 SIGN_EVERY = 1000
@@ -70,6 +71,9 @@ def main() -> None:
             f"verify {report.records} records ({size >> 20} MiB in {report.files} files, {report.signatures} signed): "
             f"{took_s:.1f} s"
         )
+        finds, begun_s = Wanted(session=f"{chosen.records - 1:016x}").finder(), time.perf_counter()
+        found = sum(finds(line.text) for line in trail_files.lines(path))
+        print(f"find {found} record among them by its session: {time.perf_counter() - begun_s:.1f} s")
 
 
 if __name__ == "__main__":

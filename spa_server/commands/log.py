@@ -106,7 +106,7 @@ def log(
     if ctx.invoked_subcommand is not None:
         ctx.obj = config_path
         return
-    wanted = Wanted(**said, since_ms=since, until_ms=until)
+    finds = Wanted(**said, since_ms=since, until_ms=until).finder()
     config = _config(config_path)
     console = None if as_json else _console()
     found = deque[bytes](maxlen=lines or None)
@@ -124,7 +124,7 @@ def log(
 
     with _reading(config):
         for line in trail_files.lines(config.audit_file, wait):
-            if not line.is_whole or not (wanted.is_anything or wanted.finds(line.text) is not None):
+            if not line.is_whole or not finds(line.text):
                 continue
             if shows:
                 _show(console, [line.text], is_first=False)

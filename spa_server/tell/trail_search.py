@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spa_server.tell import ecs
@@ -31,15 +32,22 @@ class Wanted:
         """Whether every record is wanted."""
         return self == Wanted()
 
-    def finds(self, line: bytes) -> dict[str, object] | None:
-        """What the line says, if it is a record that is wanted."""
-        if not all(name in line for name in self._names()):  # most lines are not worth being parsed
-            return None
-        try:
-            told = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        return told if isinstance(told, dict) and self._fits(told) else None
+    def finder(self) -> Callable[[bytes], bool]:
+        """Says of a line whether it is a record that is wanted."""
+        if self.is_anything:
+            return lambda _line: True
+        names = self._names()
+
+        def finds(line: bytes) -> bool:
+            if not all(name in line for name in names):  # most lines are not worth being parsed
+                return False
+            try:
+                told = json.loads(line)
+            except (ValueError, RecursionError):
+                return False
+            return isinstance(told, dict) and self._fits(told)
+
+        return finds
 
     def _names(self) -> tuple[bytes, ...]:
         device = self.device.partition("+")[0]
