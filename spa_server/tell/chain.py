@@ -22,6 +22,7 @@ NO_HASH = "0" * 64
 _CHECKPOINT = b"spa-perimeter v1 audit checkpoint\0"
 _HASH = re.compile(r"[0-9a-f]{64}")
 _MEMBER = b',"hash":"'
+_EMPTY = _MEMBER + b'"'
 _MEMBER_SIZE = len(_MEMBER) + 64 + 1
 
 Signer = Callable[[bytes], bytes]
@@ -89,12 +90,11 @@ class Checkpoint:
 
 def sealed(told: Mapping[str, object], seq: int, prev: str) -> tuple[bytes, str]:
     """The line that says it as record `seq` after the one of hash `prev`, its end included; and its own hash."""
-    # "hash" sorts between what a record always has before it ("@timestamp") and after it ("seq"): nothing is
-    # encoded twice.
-    before = ecs.canonical({name: value for name, value in told.items() if name < "hash"})[:-1]
-    after = ecs.canonical({**{name: value for name, value in told.items() if name > "hash"}, "prev": prev, "seq": seq})
-    digest = hashlib.sha256(before + b"," + after[1:]).hexdigest()
-    return b'%b%b%b",%b\n' % (before, _MEMBER, digest.encode(), after[1:]), digest
+    text = ecs.canonical({**told, "hash": "", "prev": prev, "seq": seq})
+    # Quotes within texts are escaped, and nothing that sorts before it has a member of that name: it is the first.
+    before, _, after = text.partition(_EMPTY)
+    digest = hashlib.sha256(before + after).hexdigest()
+    return b'%b%b%b"%b\n' % (before, _MEMBER, digest.encode(), after), digest
 
 
 def link(line: bytes) -> Link | None:
