@@ -75,6 +75,7 @@ class ServerConfig:
     audit_file: Path
     audit_file_mib: int
     audit_files: int
+    audit_required: bool
     metrics: Path | LoopbackPort | None
     policy_file: Path | None
     risk: RiskSettings
@@ -186,6 +187,7 @@ def _server(path: Path, keys: Table) -> ServerConfig:
         audit_file=Path(keys.one("audit_file", absolute_path(), "")),
         audit_file_mib=keys.one("audit_file_mib", whole(1, 4096, "MiB"), DEFAULT_AUDIT_FILE_MIB),
         audit_files=keys.one("audit_files", whole(2, 1000), DEFAULT_AUDIT_FILES),
+        audit_required=keys.one("audit_required", flag, True),
         metrics=keys.one("metrics", _metrics_place, None),
         policy_file=_optional_path(keys, "policy_file"),
         risk=RiskSettings(),

@@ -72,10 +72,12 @@ addresses = [{addresses}]
 #replies = true
 
 # The audit trail: who was let in, refused, enrolled, put out, and what commands changed, one line of JSON each, so many
-# MiB a file and so many files. It belongs to the user above. Where it cannot be written, nothing is granted.
+# MiB a file and so many files. It belongs to the user above. Where it cannot be written, nothing is granted; with
+# audit_required = false what happens is granted all the same, kept in memory for a while, and an alarm is raised.
 #audit_file = {audit_file}
 #audit_file_mib = {audit_file_mib}
 #audit_files = {audit_files}
+#audit_required = true
 
 # Who may open what, when, from where and in what state of health: a policy in Cedar. Without this key a device may open
 # the services that its roles name. Try it before a reload with: spa-server policy check

@@ -29,6 +29,7 @@ COMMANDS = {
     "lease": ("lease", "Show and end what is open now."),
     "policy": ("policy", "Check, explain and test what decides."),
     "doctor": ("doctor", "Find what is wrong, and what mends it."),
+    "log": ("log", "Search and verify the audit trail."),
     "why": ("why", "Why a device or an address was refused."),
     "report": ("report", "What happened in a period, as a page for a browser."),
     "completion": ("completion", "Print what makes a shell complete this command."),

@@ -34,6 +34,8 @@ class Exit(IntEnum):
     """Only of `doctor`: something does not work, or will stop to."""
     DANGER = 9
     """Only of `doctor`: somebody gets in who should not, or could."""
+    TAMPERED = 10
+    """Only of `log verify`: the audit trail is not as it was written."""
 
 
 class Stop(click.ClickException):

@@ -31,6 +31,7 @@ from spa_server.examine.rules import RuleBook
 from spa_server.examine.scratch import Trial, try_ruleset
 from spa_server.examine.services import service_findings
 from spa_server.examine.surroundings import Surroundings, read_surroundings
+from spa_server.examine.trail import trail_findings
 from spa_server.install.layout import UNIT_FOLDER, UNITS, unit_files
 from spa_server.remember.identity import FILE_NAME
 from spa_server.tell.control import NotRunning, ask
@@ -129,6 +130,7 @@ def _files(config: ServerConfig) -> Iterator[Finding]:
     yield from permissions.key_findings(keys, paths, frozenset({0} | ({user} if user is not None else set())))
     yield from permissions.socket_findings(config.control_socket, paths)
     yield from permissions.disk_findings((config.state_folder, config.audit_file.parent))
+    yield from trail_findings(config.audit_file)
 
 
 def _machine(config: ServerConfig, trial: Trial, around: Surroundings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from spa_protocol.answer import CHECKPOINT_HASH_SIZE, Checkpoint
 from spa_server.decide.decision import Closing, Grant, Refused
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.enrolments import Enrolled
@@ -31,6 +32,9 @@ class FirstRecord(Protocol):
     def record_first(self, event: Event) -> None:
         """Record what is about to be done. Raises NotWritten."""
 
+    def newest(self) -> tuple[int, bytes] | None:
+        """Number and hash of the newest record; None before there is one."""
+
 
 class Account:
     """Keeps it in the ring of refusals, in the trail, and in its own counts; the log's handlers do the rest."""
@@ -39,6 +43,11 @@ class Account:
         self.counts = Counts()
         self._ring = ring
         self._audit = audit
+
+    def checkpoint(self) -> Checkpoint | None:
+        """How far the trail has come, for an answer: its record of what is answered is among the records."""
+        newest = self._audit.newest()
+        return None if newest is None else Checkpoint(newest[0], newest[1][:CHECKPOINT_HASH_SIZE])
 
     def granting(self, arrival: Arrival, asker: Asker, grant: Grant, why: Why) -> None:
         """Leases are about to be asked of the kernel. Raises NotWritten, and then they must not be."""

@@ -158,7 +158,14 @@ class KnockHandler:
             return None
         nonce, slots = self._random_bytes(NONCE_SIZE), self._rules.slots.of(armed.holder.channel, TagKind.KNOCK)
         return seal_verdict(
-            verdict, arrival, opened, keys=holder.keys, identity=self._identity, slots=slots, nonce=nonce
+            verdict,
+            arrival,
+            opened,
+            keys=holder.keys,
+            identity=self._identity,
+            slots=slots,
+            nonce=nonce,
+            checkpoint=self._account.checkpoint(),
         )
 
     def _judge_knock(self, arrival: Arrival, holder: DeviceHolder, armed: ArmedTag, opened: Opened) -> Verdict | None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 
+from spa_protocol.keys import sign
 from spa_server import notify
 from spa_server.config import ServerConfig
 from spa_server.decide.policy import Policy
@@ -90,7 +91,9 @@ class NetworkProcess:
         # That tags were lost before any was armed is no news.
         self._link.take_events()
         self._recorder = Recorder(
-            AuditTrail(config.audit_file, largest_bytes=config.audit_file_mib << 20, most_files=config.audit_files)
+            AuditTrail(config.audit_file, largest_bytes=config.audit_file_mib << 20, most_files=config.audit_files),
+            signer=lambda message: sign(inherited.identity.seed, message),
+            is_required=config.audit_required,
         )
         logging.getLogger().addHandler(self._recorder)
         store = open_store(config.state_folder)
@@ -211,6 +214,7 @@ class NetworkProcess:
             self._heartbeat.left_s(),
             self._faults.next_try_s(),
             self._rejoining.left_s(),
+            self._recorder.left_s(),
             None if hang_up_s is None else hang_up_s - time.monotonic(),
             None if self._metrics is None else self._metrics.left_s(),
             0.0 if self._is_due else None,

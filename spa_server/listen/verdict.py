@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spa_protocol.answer import MAX_ABOUT, Answer, AnsweredService, seal_answer
+from spa_protocol.answer import MAX_ABOUT, Answer, AnsweredService, Checkpoint, seal_answer
 from spa_protocol.keys import ChannelKeys
 from spa_protocol.seal import Opened
 from spa_server.decide.decision import Refused
@@ -34,8 +34,9 @@ def seal_verdict(
     identity: ServerIdentity,
     slots: int,
     nonce: bytes,
+    checkpoint: Checkpoint | None = None,
 ) -> bytes:
-    """The answer to whoever sent `opened`, in a datagram that `keys` open."""
+    """The answer to whoever sent `opened`, in a datagram that `keys` open. `checkpoint`: of the audit trail."""
     answer = Answer(
         refusal=verdict.refused.refusal if verdict.refused else None,
         time_ms=arrival.at.wall_ms,
@@ -44,6 +45,7 @@ def seal_verdict(
         slots=slots,
         about=verdict.about.encode("ascii", "replace").decode()[:MAX_ABOUT],
         services=verdict.services,
+        checkpoint=checkpoint,
     )
     return seal_answer(
         answer,

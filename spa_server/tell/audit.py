@@ -2,12 +2,10 @@
 
 Its promise: what is about to be granted is in the file before the kernel is asked, so that no kill can leave a grant
 without a record; where the record cannot be written, nothing is granted. Each record has the number after the one
-before it, over restarts and over rotation, so that a missing one shows. Every append happens under a lock, and first
-takes in what another process has appended. It must not know what any event means.
-
-    audit.jsonl               the newest records
-    audit.jsonl.000000004711  older ones, up to number 4711; the oldest files are deleted
-    audit.jsonl.lock          what is locked while one process appends
+before it and its hash, over restarts and over rotation, so that a missing or changed one shows (`chain`). Every append
+happens under a lock, and first takes in what another process has appended; how far the trail has come is noted in the
+lock file, too, so that a cut end shows to the next writer, who goes on from the note. The files are `trail_files`'s.
+It must not know what any event means.
 """
 
 from __future__ import annotations
@@ -15,16 +13,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from spa_server.tell import ecs
-from spa_server.tell.event_types import TRAIL_REPAIRED
+from spa_server.tell import chain, ecs, trail_files
+from spa_server.tell.event_types import CHAIN_BEGUN, CHECKPOINT, TRAIL_PRUNED, TRAIL_REPAIRED
 from spa_server.tell.events import Event
 
 PATIENCE_S = 0.25
@@ -51,6 +49,14 @@ class NotWritten(Exception):
     """A record could not be appended; the message is a sentence that says what to do."""
 
 
+class _Read(NamedTuple):
+    """A record's number; its hash, or None where it is not chained; its action and reason where that was done."""
+
+    seq: int
+    hash: str | None
+    done: tuple[str, str] | None
+
+
 class AuditTrail:
     """The trail at `path`, opened when first used and again whenever the file is another one. Not for threads."""
 
@@ -73,7 +79,11 @@ class AuditTrail:
         self._identity = (0, 0)
         self._size = 0
         self._seq = 0
+        self._tie = chain.NO_HASH
+        self._is_chained = True
+        self._note: tuple[int, str] | None = None
         self._mended = ""
+        self._deleted = 0
 
     def append(self, event: Event, time_ms: int | None = None) -> int:
         """Append one record; its number. Raises NotWritten, and then the file is as it was.
@@ -83,11 +93,22 @@ class AuditTrail:
         told = ecs.record(event, self._wall_ms() if time_ms is None else time_ms)
         with self._locked():
             self._take_in()
-            if self._mended:
-                mended = Event(TRAIL_REPAIRED, f"the audit trail was mended: {self._mended}", about=self._mended)
-                self._write(ecs.record(mended, self._wall_ms()))
-                self._mended = ""
+            self._tell_of_itself()
             return self._write(told)
+
+    def sign(self, signer: chain.Signer) -> int:
+        """Append a record in which the server signs how far the trail has come; its number. Raises NotWritten."""
+        with self._locked():
+            self._take_in()
+            self._tell_of_itself()
+            at_ms = self._wall_ms()
+            checkpoint = chain.Checkpoint.signed(self._seq, self._tie, at_ms, signer)
+            said = f"the audit trail had come to record {self._seq}"
+            return self._write(ecs.record(Event(CHECKPOINT, said, checkpoint=checkpoint), at_ms))
+
+    def newest(self) -> tuple[int, bytes] | None:
+        """Number and hash of the newest record that this process has written or read; None before there is one."""
+        return (self._seq, bytes.fromhex(self._tie)) if self._seq and self._is_chained else None
 
     def take_in(self) -> None:
         """Read what others have appended. Raises NotWritten."""
@@ -122,7 +143,7 @@ class AuditTrail:
                 os.close(self._lock)
                 self._lock = -1
             if self._lock < 0:
-                name = f"{self.path}.lock"
+                name = trail_files.lock_file(self.path)
                 self._lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             end_s = time.monotonic() + PATIENCE_S
             while not _locks(self._lock):
@@ -146,6 +167,8 @@ class AuditTrail:
             known = self._file >= 0
             self._open()
             self._read_on(0, count=known)
+            if not known:
+                self._heed_note()
         elif found.st_size > self._size:
             self._read_on(self._size, count=True)
         elif found.st_size < self._size:
@@ -165,9 +188,27 @@ class AuditTrail:
             os.close(handle)
             raise NotWritten(f"{self.path}: not a plain file of its own; move it away")
         self._file, self._identity, self._size = handle, (found.st_dev, found.st_ino), 0
-        older = self._older()
-        if older:
-            self._seq = max(self._seq, older[-1][0])
+        older = trail_files.older_files(self.path)
+        if older and older[-1][0] > self._seq:
+            self._seq, self._is_chained, self._tie = older[-1][0], False, chain.NO_HASH
+            for line in trail_files.tail(older[-1][1], TAIL_BYTES):
+                self._go_by(line.text, least=self._seq)
+
+    def _heed_note(self) -> None:
+        """Where the lock file says that the trail had come further, go on from there: what is missing must show."""
+        note = trail_files.read_note(os.pread(self._lock, trail_files.NOTE_SIZE + 1, 0))
+        if note is not None and note[0] > self._seq:
+            lost = f"records {self._seq + 1} to {note[0]} are missing at its end"
+            self._mended = f"{self._mended}; {lost}" if self._mended else lost
+            (self._seq, self._tie), self._is_chained = note, True
+
+    def _go_by(self, line: bytes, *, least: int) -> _Read | None:
+        """Go on from the record that the line is, if it is one and of that number at least."""
+        said = _parsed(line)
+        if said is not None and said.seq >= least:
+            self._seq, self._is_chained = said.seq, said.hash is not None
+            self._tie = said.hash or chain.digest(line)
+        return said
 
     def _let_go(self) -> None:
         if self._file >= 0:
@@ -182,11 +223,9 @@ class AuditTrail:
         text = os.pread(self._file, size - start, start)
         whole, newline, rest = text.rpartition(b"\n")
         for line in whole.split(b"\n") if newline else ():
-            said = _parsed(line)
-            if said is not None:
-                self._seq = max(self._seq, said[0])
-                if count and said[1] is not None:
-                    self.seen[said[1]] += 1
+            said = self._go_by(line, least=self._seq + 1)
+            if count and said is not None and said.done is not None:
+                self.seen[said.done] += 1
         if rest:
             size = self._mend(size, rest, whole_line=bool(newline) or not skipped)
         self._size = size
@@ -196,10 +235,9 @@ class AuditTrail:
 
         `whole_line`: whether `rest` is all of that line, and not only its last TAIL_BYTES.
         """
-        said = _parsed(rest)
+        said = self._go_by(rest, least=self._seq + 1)
         if said is not None:
-            self._seq = max(self._seq, said[0])
-            self._mended = f"record {said[0]} lacked its line's end"
+            self._mended = f"record {said.seq} lacked its line's end"
         elif whole_line:
             self._mended = f"{len(rest)} bytes of a record that was never finished were taken away"
             os.ftruncate(self._file, size - len(rest))
@@ -209,31 +247,51 @@ class AuditTrail:
         _write_all(self._file, b"\n", size)
         return size + 1
 
-    def _write(self, told: dict[str, object]) -> int:
-        told["seq"] = seq = self._seq + 1
-        line = ecs.line(told)
-        if self._size and self._size + len(line) > self._largest_bytes:
+    def _tell_of_itself(self) -> None:
+        """Record what has become of the trail, before what is to be told in it."""
+        if not self._is_chained:
+            self._tell(Event(CHAIN_BEGUN, f"the chain of hashes begins after record {self._seq}", about=str(self._seq)))
+        if self._deleted:
+            self._tell_of_deleted()
+        if self._mended:
+            self._tell(Event(TRAIL_REPAIRED, f"the audit trail was mended: {self._mended}", about=self._mended))
+            self._mended = ""
+
+    def _tell_of_deleted(self) -> None:
+        said = f"the records up to {self._deleted} were deleted, to keep the size of the audit trail"
+        self._tell(Event(TRAIL_PRUNED, said, about=str(self._deleted)), may_rotate=False)
+        self._deleted = 0
+
+    def _tell(self, event: Event, *, may_rotate: bool = True) -> None:
+        self._write(ecs.record(event, self._wall_ms()), may_rotate=may_rotate)
+
+    def _write(self, told: dict[str, object], *, may_rotate: bool = True) -> int:
+        line, hash_ = chain.sealed(told, self._seq + 1, self._tie)
+        if may_rotate and self._size and self._size + len(line) > self._largest_bytes:
             self._rotate()
+            line, hash_ = chain.sealed(told, self._seq + 1, self._tie)
         _write_all(self._file, line, self._size)
         self._size += len(line)
-        self._seq = seq
-        return seq
+        self._seq, self._tie, self._is_chained = self._seq + 1, hash_, True
+        # Its size never changes, so that a full disk takes it. Where it fails it is behind, which is no harm.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock, trail_files.noted(self._seq, hash_), 0)
+        return self._seq
 
     def _rotate(self) -> None:
-        """Give the full file the number of its last record for a name, and begin another. One rename: no kill harms."""
-        self.path.rename(f"{self.path}.{self._seq:012d}")
-        for _, old in self._older()[: 1 - self._most_files or None]:
-            old.unlink(missing_ok=True)
-        self._open()
+        """Give the full file the number of its last record for a name, and begin another. One rename: no kill harms.
 
-    def _older(self) -> list[tuple[int, Path]]:
-        """Rotated files and the number of the last record in each, the oldest first."""
-        found = []
-        for entry in os.scandir(self.path.parent):
-            number = entry.name.removeprefix(f"{self.path.name}.")
-            if number != entry.name and number.isdecimal():
-                found.append((int(number), Path(entry.path)))
-        return sorted(found)
+        That the oldest are deleted is recorded before it is done; on a full disk, where it makes room, afterwards.
+        """
+        self.path.rename(f"{self.path}.{self._seq:012d}")
+        self._open()
+        deleted = trail_files.older_files(self.path)[: 1 - self._most_files or None]
+        if deleted:
+            self._deleted = deleted[-1][0]
+            with contextlib.suppress(OSError):
+                self._tell_of_deleted()
+        for _, old in deleted:
+            old.unlink(missing_ok=True)
 
 
 def _locks(handle: int) -> bool:
@@ -252,17 +310,12 @@ def _write_all(handle: int, data: bytes, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _parsed(line: bytes) -> tuple[int, tuple[str, str] | None] | None:
-    """A record's number, with its action and reason where that was done; None for what is no record."""
-    try:
-        told = json.loads(line)
-    except (ValueError, RecursionError):
+def _parsed(line: bytes) -> _Read | None:
+    """What a line says; None for what is no record."""
+    link = chain.link(line)
+    if link is None:
         return None
-    if not isinstance(told, dict):
-        return None
-    seq, event = told.get("seq"), told.get("event")
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
-        return None
+    event = link.told.get("event")
     if not isinstance(event, dict) or event.get("outcome") != "success":
-        return seq, None
-    return seq, (str(event.get("action", "")), str(event.get("reason", "")))
+        return _Read(link.seq, link.hash, None)
+    return _Read(link.seq, link.hash, (str(event.get("action", "")), str(event.get("reason", ""))))

@@ -341,7 +341,39 @@ TRAIL_REPAIRED = EventType(
     logging.WARNING,
     "file",
     "change",
-    "the audit file ended in part of a record, left by a kill or a full disk, and was mended",
+    "the audit file ended in part of a record, left by a kill or a full disk, or was cut short, and was mended",
+)
+CHAIN_BEGUN = EventType(
+    "chain-begun",
+    "6d08f20e3569429ba39841d4522561ee",
+    logging.WARNING,
+    "file",
+    "change",
+    "the records before this one are not chained, or could not be read: what they say cannot be verified",
+)
+CHECKPOINT = EventType(
+    "checkpoint",
+    "aaae7d0c8c5d4fcb92c25c8033cfb6f9",
+    logging.INFO,
+    "file",
+    "info",
+    "the server signed how far the audit trail had come",
+)
+TRAIL_PRUNED = EventType(
+    "trail-pruned",
+    "e4278eb017a04d1bafe077f45f519a70",
+    logging.INFO,
+    "file",
+    "deletion",
+    "the oldest records of the audit trail were deleted to keep its size; spa.about is the last one's number",
+)
+REFUSALS_SUMMED = EventType(
+    "refusals-summed",
+    "e0bd6a9fa1c14668a59ae458d3dff84f",
+    logging.INFO,
+    "network",
+    "denied",
+    "more refusals of one device or invite within a minute than are recorded each; spa.count says how many",
 )
 KEY_USED_TWICE = EventType(
     "key-used-twice",

@@ -48,7 +48,7 @@ class OneObject(logging.Formatter):
             told = ecs.record(event, time_ms)
         told["message"] = super().format(record)[:_LONGEST_MESSAGE]
         told["log"] = {"level": record.levelname.lower(), "logger": record.name}
-        return ecs.line(told).decode().rstrip("\n")
+        return ecs.canonical(told).decode()
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic for type checkers only

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from spa_protocol.answer import Checkpoint
 from spa_protocol.refusal import Refusal
 from tests.durability.conftest import Site
 from tests.durability.grants import GrantWatch
 from tests.durability.leases import take_back_leases
 from tests.durability.test_flood import start_flood
 from tests.durability.test_unwritable import fill, small_disk
-from tests.end_to_end.running import WEB, RunningServer, enrolled, open_folder, udp_socket, wait_until
+from tests.end_to_end.running import WEB, RunningServer, ask_udp, enrolled, open_folder, udp_socket, wait_until
 from tests.lab import Lab
 from tests.server.tell.told import assert_no_gap, records
 
@@ -31,6 +32,45 @@ def trail(site: Site) -> Path:
 
 def told(site: Site, *actions: str) -> list[dict[str, Any]]:
     return [record for record in records(trail(site)) if record["event"]["action"] in actions]
+
+
+def of_others(site: Site) -> list[dict[str, Any]]:
+    """All records but those in which the server signs now and then how far it has come."""
+    return [record for record in records(trail(site)) if record["event"]["action"] != "checkpoint"]
+
+
+def told_in_answer(site: Site, knock: bytes) -> Checkpoint:
+    """How far the trail had come, by the answer to a knock from Alice's host."""
+    reply = ask_udp(site.alice.host, knock, site.lab.server.ipv4, site.server.knock_port)
+    assert reply is not None
+    answer = site.keys.answer(reply, knock)
+    assert answer is not None
+    assert answer.checkpoint is not None
+    return answer.checkpoint
+
+
+def test_an_answer_covers_its_own_record_and_shows_when_the_trail_was_cut_or_written_anew(site: Site) -> None:
+    for name in ("web", "nothing-of-that-name"):
+        knock = site.keys.knock(name)
+        checkpoint = told_in_answer(site, knock)
+        record = records(trail(site))[checkpoint.seq - 1]
+        assert record["session"]["id"] == knock[:8].hex()
+        assert record["hash"][:32] == checkpoint.hash.hex()
+    told = f"{checkpoint.seq}:{checkpoint.hash.hex()}"
+    assert "as it was written" in site.server.command("log", "verify", "--checkpoint", told).stdout
+    site.server.stop()
+    stopped, signed = records(trail(site))[-2:]
+    assert (stopped["event"]["action"], signed["event"]["action"]) == ("stopped", "checkpoint")
+    assert signed["spa"]["checkpoint"]["hash"] == stopped["hash"]
+    assert site.server.json("log", "verify", "--checkpoint", told)["signed_to"] == stopped["seq"]
+
+    kept = trail(site).read_bytes()
+    cut = b"".join(kept.splitlines(keepends=True)[: checkpoint.seq - 1])
+    for made_from in (cut, kept.replace(b"alice", b"mallo")):
+        trail(site).write_bytes(made_from)
+        trail(site).with_name("audit.jsonl.lock").unlink(missing_ok=True)
+        done = site.server.command("log", "verify", "--checkpoint", told, check=False)
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (10, "NOT as it was written")
 
 
 def test_a_grant_and_a_refusal_are_on_record_each_under_one_session(site: Site) -> None:
@@ -96,13 +136,13 @@ def test_commands_are_on_record_when_no_server_runs(site: Site) -> None:
 def test_strangers_add_nothing_to_the_trail_or_the_log(site: Site) -> None:
     assert site.hear(site.keys.knock("web")) == "granted"
     site.server.status()
-    size, lines = trail(site).stat().st_size, site.server.log_lines()
+    told_before, lines = of_others(site), site.server.log_lines()
     dropped = site.server.counter("knock_dropped")
     floods = [start_flood(site, family) for family in (4, 6)]
     assert [flood.wait(120) for flood in floods] == [0, 0]
     site.server.status()
     assert site.server.counter("knock_dropped") > dropped
-    assert (trail(site).stat().st_size, site.server.log_lines()) == (size, lines)
+    assert (of_others(site), site.server.log_lines()) == (told_before, lines)
 
 
 def test_a_trail_that_cannot_be_written_opens_nothing_says_so_and_mends_itself(lab: Lab) -> None:
@@ -172,6 +212,30 @@ def test_no_kill_leaves_a_grant_without_a_record(site: Site) -> None:
     print(f"{KILLS} kills: {granted} grants in the kernel, {on_record} on record")
     assert granted, "every kill came too early to prove anything"
     assert_no_gap(trail(site))
+    assert site.server.json("log", "verify")["findings"] == []
+
+
+def test_a_trail_that_is_not_required_raises_an_alarm_and_goes_on(lab: Lab) -> None:
+    with open_folder() as folder, small_disk(folder / "disk") as disk:
+        log = disk / "log"
+        log.mkdir()
+        server = RunningServer(lab, folder, WEB, audit_file=str(log / "audit.jsonl"), audit_required=False)
+        owner = server.state.stat()
+        os.chown(log, owner.st_uid, owner.st_gid)
+        with server, GrantWatch(lab.server) as watch:
+            alice = enrolled(server, lab.clients["alice"], "alice-laptop")
+            site = Site(lab, server, alice, alice.keys(), watch)
+            watch.new()
+            ballast = fill(disk)
+            mark = server.log_lines()
+            assert [site.hear(site.keys.knock("web")) for _ in range(8)] == ["granted"] * 8
+            assert "disk is full" in server.wait_for_log("what happens cannot be recorded for now", since=mark)
+            server.wait_for_log("knocks may be refused until", since=mark)
+            ballast.unlink()
+            server.wait_for_log("mended: audit trail", since=mark)
+            granted = [each for each in records(log / "audit.jsonl") if each["event"]["action"] == "granted"]
+            assert len(granted) == 8
+            assert server.json("log", "verify")["findings"] == []
 
 
 def test_prometheus_reads_the_running_server(lab: Lab) -> None:

@@ -61,6 +61,7 @@ def test_the_template_loads_and_shows_the_defaults(path: Path) -> None:
         audit_file=Path("/var/lib/spa/audit.jsonl"),
         audit_file_mib=64,
         audit_files=8,
+        audit_required=True,
         metrics=None,
         policy_file=None,
         risk=RiskSettings(),

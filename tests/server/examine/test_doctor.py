@@ -158,3 +158,23 @@ def test_who_is_not_root_is_told_what_could_not_be_seen(server: RunningServer) -
     assert found["rules-unseen"] == found["kernel-untried"] == Severity.NOTE
     assert found["state-permissions"] == Severity.OK
     assert "perimeter-down" not in found
+
+
+def test_a_trail_that_was_changed_at_its_end_is_found(server: RunningServer) -> None:
+    with server:
+        server.invite("alice-laptop")
+        assert examined(server)["trail"]["severity"] == "ok"
+    path = server.state / "audit.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"alice-laptop", b"mallo-laptop", 1))
+    found = examined(server)["trail-broken"]
+    assert (found["severity"], found["remedy"]) == ("warning", "spa-server log verify")
+    assert "its hash is not of what it says" in found["evidence"]
+
+
+def test_a_trail_whose_end_was_cut_is_found(server: RunningServer) -> None:
+    with server:
+        server.invite("alice-laptop")
+    path = server.state / "audit.jsonl"
+    kept = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(kept[:-1]))
+    assert f"the trail ends at {len(kept) - 1}" in examined(server)["trail-broken"]["evidence"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from spa_protocol.answer import Checkpoint
 from spa_protocol.refusal import Refusal
 from spa_server.decide.decision import Grant
 from spa_server.tell.counts import Decision
 from spa_server.tell.events import Event, event_of
 from tests.server.listen.verdicts import heard
 from tests.server.listen.world import START, ListeningServer, RecordingFirewall
+from tests.server.tell.told import granting
 
 
 def test_a_grant_is_on_record_before_the_kernel_is_asked(
@@ -81,3 +83,23 @@ def test_a_kernel_that_does_not_open_is_counted_and_told_as_a_refusal(
         event for event in map(event_of, caplog.records) if event is not None and event.type.name == "refused"
     ]
     assert [event.session for event in refused] == [event.session for event in server.records.events]
+
+
+@pytest.mark.parametrize("service", ["web", "vault"])
+def test_every_answer_says_how_far_the_trail_had_come(server: ListeningServer, service: str) -> None:
+    alice = server.add("alice")
+    server.records.is_told = True
+    server.records.events.append(granting("before"))
+    request = alice.knock(START.wall_ms, 0, service)
+    answer = alice.answer(server.hear(request, START), request)
+    assert answer is not None
+    newest = len(server.records.events)
+    assert answer.checkpoint == Checkpoint(newest, bytes([newest]) * 16)
+
+
+def test_a_server_without_a_record_tells_none(server: ListeningServer) -> None:
+    alice = server.add("alice")
+    request = alice.knock(START.wall_ms, 0, "web")
+    answer = alice.answer(server.hear(request, START), request)
+    assert answer is not None
+    assert answer.checkpoint is None

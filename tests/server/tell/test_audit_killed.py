@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: what was done is in the trail, the trail is whole, and its numbers have no gap."""
+"""SIGKILL at random moments: what was done is in the trail, the trail verifies, and its numbers have no gap."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from spa_server.tell import trail_files
+from spa_server.tell.trail_check import Known, check
 from tests.server.tell.told import assert_no_gap, records
 
 KILLS = 40
@@ -59,3 +61,7 @@ def test_no_kill_hides_what_was_done_or_breaks_the_trail(tmp_path: Path) -> None
     assert not undone, f"done and not in the trail: {undone}"
     assert len(sessions) > KILLS, "nothing was written between the kills"
     assert_no_gap(path)
+    note = trail_files.note_of(path)
+    assert note is not None
+    report = check(trail_files.lines(path), known=[Known(*note, "the lock file")])
+    assert report.findings == []
