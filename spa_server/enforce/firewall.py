@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spa_server.enforce.claims import Claims
+from spa_server.enforce.held import Held
 from spa_server.enforce.leases import (
     AskedTooLongAgo,
     Grant,
@@ -22,6 +23,7 @@ from spa_server.enforce.leases import (
     give_back,
     list_leases,
     open_leases,
+    take_away,
 )
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.requests import (
@@ -34,6 +36,7 @@ from spa_server.enforce.requests import (
     Open,
     Reload,
     Request,
+    Revoke,
     Status,
     Wanted,
     sequence_of,
@@ -127,10 +130,19 @@ class Firewall:
                 status = self._reload(request.digest)
             case Counters():
                 numbers = _counted(self.nft, self.enforced.services)
+            case Revoke():
+                numbers = self._revoke(request)
         return Answer(request.sequence, status, numbers)
 
+    def _revoke(self, request: Revoke) -> tuple[int, ...]:
+        services = _numbered(self.enforced, request)
+        grants = {number: grant for number, each in enumerate(request.held) if (grant := _held(each, services))}
+        counts, flows = take_away(self.nft, tuple(grants.values()), self.claims)
+        taken = dict(zip(grants, counts, strict=True))
+        return (*(taken.get(number, 0) for number in range(len(request.held))), flows)
 
-def _numbered(enforced: Enforced, request: Open | Close) -> Sequence[Service | None]:
+
+def _numbered(enforced: Enforced, request: Open | Close | Revoke) -> Sequence[Service | None]:
     """The services as the request numbers them; None for those that are not enforced."""
     if request.digest == enforced.digest:
         return enforced.services
@@ -164,6 +176,18 @@ def _to_close(request: Close, services: Sequence[Service | None]) -> tuple[Grant
     _check_ends(request, request.services)
     found = (_service(number, services) for number in request.services)
     return tuple(Grant(service, request.source, request.destination, 0, request.label) for service in found)
+
+
+def _held(held: Held, services: Sequence[Service | None]) -> Grant | None:
+    """What is held, as the grant it came by; None where no such grant can be: one must not keep the others open."""
+    service = services[held.service] if held.service < len(services) else None
+    if service is None:
+        return None
+    try:
+        destinations(service, held.source, held.destination)
+    except NotReachable:
+        return None
+    return Grant(service, held.source, held.destination, 0, held.label)
 
 
 def _check_ends(request: Open | Close, numbers: tuple[int, ...]) -> None:

@@ -54,6 +54,9 @@ _socket_id = struct.Struct("!HH16s16s")
 SOCKET_ID_LENGTH = 48
 NO_COOKIE = b"\xff" * 8
 
+MOST_LISTED_ONE_BY_ONE = 4
+"""Sources whose flows are listed each by itself: the kernel then passes over all others'."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -97,13 +100,8 @@ def end_flows(targets: Collection[Target]) -> int:
 
     Flows of others are not touched, nor listening and unconnected sockets.
     """
-    flows = [
-        flow
-        for source in {target.source for target in targets}
-        for flow in _flows_from(source)
-        if flow.original.target() in targets
-    ]
-    return _end(flows, targets)
+    sources = {target.source for target in targets}
+    return _end([flow for flow in _flows_of(sources) if flow.original.target() in targets], targets)
 
 
 def end_admitted_flows(source: Address) -> int:
@@ -137,6 +135,17 @@ def _end(flows: Sequence[_Flow], targets: Collection[Target]) -> int:
     return ended
 
 
+def _flows_of(sources: Collection[Address]) -> Iterator[_Flow]:
+    """Every flow of the sources. A listing walks all of the kernel's table, so many sources are met in one."""
+    for version in (4, 6):
+        wanted = {source for source in sources if source.version == version}
+        if len(wanted) <= MOST_LISTED_ONE_BY_ONE:
+            for source in wanted:
+                yield from _flows_from(source)
+        else:
+            yield from (flow for flow in _listed(_nfgenmsg(next(iter(wanted)))) if flow.original.source in wanted)
+
+
 def _flows_from(source: Address) -> Iterator[_Flow]:
     request = _nfgenmsg(source)
     if source.version == 4:
@@ -146,11 +155,15 @@ def _flows_from(source: Address) -> Iterator[_Flow]:
         only_source = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", CTA_FILTER_F_CTA_IP_SRC))
         nothing = attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
         request += nested(CTA_TUPLE_ORIG, wanted) + nested(CTA_FILTER, only_source, nothing)
+    return (flow for flow in _listed(request) if flow.original.source == source)
+
+
+def _listed(request: bytes) -> Iterator[_Flow]:
     with NetlinkSocket(NETLINK_NETFILTER) as conntrack:
         replies = conntrack.dump(IPCTNL_MSG_CT_GET, request, "listing tracked connections")
     for reply in replies:
         flow = _flow(reply.payload[4:])
-        if flow is not None and flow.original.source == source:
+        if flow is not None:
             yield flow
 
 

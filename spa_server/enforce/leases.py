@@ -220,6 +220,26 @@ def give_back(nft: NftSocket, grants: Sequence[Grant], claims: Claims) -> tuple[
     return tuple(counts)
 
 
+def take_away(nft: NftSocket, grants: Sequence[Grant], claims: Claims) -> tuple[tuple[int, ...], int]:
+    """End what such grants opened, and every flow there; how many tuples of each grant their label had, and how many
+    flows and sockets were ended.
+
+    As in `give_back`, a lease stays for a neighbour behind the same address who has asked for it. Which flows are the
+    neighbour's nobody can tell, so all are ended: the neighbour connects again, and nothing goes on that was begun by
+    who is shut out. That holds where there is no lease any more, too: sessions may have outlived it. Raises
+    NotReachable.
+    """
+    # One by one: of two labels at one address the second must find what was left of the first's.
+    counts = tuple(count for grant in grants for count in give_back(nft, [grant], claims))
+    targets = {
+        Target(grant.source, destination, protocol, port)
+        for grant in grants
+        for destination in destinations(grant.service, grant.source, grant.destination)
+        for protocol, port in grant.service.ports()
+    }
+    return counts, end_flows(targets)
+
+
 def put_back(nft: NftSocket, leases: Iterable[Lease]) -> None:
     """Open leases as they are said to be, each until what is left of it is over, in one transaction."""
     wanted = {_tuple(lease): lease for lease in leases}

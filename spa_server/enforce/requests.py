@@ -1,7 +1,7 @@
 """What the network process may ask of the firewall process, as messages on a SOCK_SEQPACKET socket.
 
 Fixed layouts, big-endian, one message a packet. Both processes import this, so it must import nothing else of
-`enforce`: no kernel code reaches the process that reads packets from strangers.
+`enforce` but `held`: no kernel code reaches the process that reads packets from strangers.
 
     request   kind u8 | zero u8 | count u16 | sequence u32 | ...
       ARM       timeout_ms u32 | count x tag (8)
@@ -11,6 +11,7 @@ Fixed layouts, big-endian, one message a packet. Both processes import this, so 
       CLOSE     the same; every seconds is 0
       RELOAD    digest (8)
       COUNTERS  nothing
+      REVOKE    digest (8) | count x what is held (`held`)
     answer    status u8 | zero u8 | count u16 | sequence u32 | count x number u64
 
 A digest (`spa_server.digest`) says by which configuration the services are numbered. Requests have sequences from 1;
@@ -26,6 +27,7 @@ from enum import IntEnum
 from ipaddress import ip_address
 
 from spa_server.digest import DIGEST_LENGTH
+from spa_server.enforce.held import Held, packed_held, unpack_held
 from spa_server.service import Address
 
 MAX_TAGS = 4096
@@ -57,6 +59,8 @@ class Kind(IntEnum):
     RELOAD = 4
     COUNTERS = 5
     CLOSE = 6
+    REVOKE = 7
+    """A firewall process from before this one refuses it, as it does every kind that it does not know."""
 
 
 class Status(IntEnum):
@@ -170,7 +174,22 @@ class Counters:
         return _packed_head(Kind.COUNTERS, 0, self.sequence)
 
 
-Request = Arm | Disarm | Open | Close | Reload | Counters
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Take from each label what it holds, at once and whatever its time: the lease, and every flow it let in.
+
+    It bears no time after which it is too late: taking away late is taking away.
+    """
+
+    sequence: int
+    digest: bytes
+    held: tuple[Held, ...]
+
+    def pack(self) -> bytes:
+        return _packed_head(Kind.REVOKE, len(self.held), self.sequence) + self.digest + packed_held(self.held)
+
+
+Request = Arm | Disarm | Open | Close | Reload | Counters | Revoke
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +197,8 @@ class Answer:
     """The answer to the request of the same sequence.
 
     `numbers` of an OPEN: the whole seconds left of each service, in the order asked; of a CLOSE: how many leases of
-    each were ended; of COUNTERS: as said there.
+    each were ended; of COUNTERS: as said there; of a REVOKE: how many leases of each were taken from its label, in the
+    order named, and at last how many flows and sockets were ended in all.
     """
 
     sequence: int
@@ -220,6 +240,8 @@ def unpack_request(data: bytes) -> Request:
         if count or rest:
             raise Malformed("COUNTERS with more than a head")
         return Counters(sequence)
+    if kind == Kind.REVOKE:
+        return Revoke(sequence, *_digest_and_held(rest, count))
     raise Malformed(f"request of unknown kind {kind}")
 
 
@@ -249,6 +271,15 @@ def _unpack_close(sequence: int, count: int, rest: bytes) -> Close:
         raise Malformed("a CLOSE with seconds")
     services = tuple(each.service for each in asked.wanted)
     return Close(sequence, asked.not_after_ms, asked.digest, asked.source, asked.destination, asked.label, services)
+
+
+def _digest_and_held(rest: bytes, count: int) -> tuple[bytes, tuple[Held, ...]]:
+    if len(rest) < DIGEST_LENGTH:
+        raise Malformed("what is held, without a digest")
+    try:
+        return rest[:DIGEST_LENGTH], unpack_held(rest[DIGEST_LENGTH:], count)
+    except ValueError as error:
+        raise Malformed(f"what is held: {error}") from error
 
 
 def _packed_leases(kind: Kind, asked: Open | Close, items: Iterable[tuple[int, int]]) -> bytes:

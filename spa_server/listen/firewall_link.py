@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from spa_server.decide.decision import Closing, Grant
@@ -19,10 +19,12 @@ from spa_server.enforce.client import (
     FirewallGone,
     FirewallSilent,
     FirewallStale,
+    Revoked,
 )
+from spa_server.enforce.held import MAX_HELD, Held
 from spa_server.enforce.requests import MAX_SERVICES, Wanted
 from spa_server.listen.knocks import GrantFailed
-from spa_server.service import Service
+from spa_server.service import Address, Service
 
 AWAY = "the firewall process (spa-perimeter) is away, and nothing is opened until it is back"
 
@@ -45,8 +47,20 @@ class PerimeterCounts:
     services: dict[str, ServiceCount]
 
 
+MOST_TUPLES_REVOKED = 4_096
+"""About how many pairs of a host and a port one request takes back: a request is answered within two seconds."""
 MOST_UNCONFIRMED = 1_000
 """Grants without an answer that are remembered; each has cost the firewall process its life, or this one seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A service that a label was given, from one address towards another."""
+
+    label: str
+    source: Address
+    destination: Address
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,11 @@ class FirewallLink:
     def join(self, channel: socket.socket, knock_ports: Sequence[int], services: Sequence[Service]) -> None:
         """Ask the one at the other end of `channel` from now on. It has no tag armed, and may be of an older file."""
         self._connection = FirewallClient(channel, perimeter_digest(knock_ports, services), alive=self._alive)
-        self._numbers = _numbered(services)
+        self._know(services)
+
+    def _know(self, services: Sequence[Service]) -> None:
+        self._numbers = {service.name: number for number, service in enumerate(services)}
+        self._tuples = {each.name: max(1, len(each.hosts)) * sum(1 for _ in each.ports()) for each in services}
 
     def lose(self) -> None:
         """The firewall process is gone: close the channel to it."""
@@ -114,7 +132,7 @@ class FirewallLink:
         Live leases of services that remain stay. After FirewallSilent it may or may not have done it.
         """
         self._client.reload(perimeter_digest(knock_ports, services))
-        self._numbers = _numbered(services)
+        self._know(services)
         self.is_stale = False
 
     def counts(self) -> PerimeterCounts:
@@ -160,6 +178,39 @@ class FirewallLink:
             self.is_stale |= isinstance(error, FirewallStale)
             raise GrantFailed(str(error)) from error
 
+    def revoke_leases(self, held: Sequence[HeldLease]) -> Revoked:
+        """Take all of it away at once, flows included; how many leases of each, and flows, that were. FirewallError.
+
+        What is held of a service that the configuration does not have any more has been ended with the service.
+        """
+        leases, flows = [0] * len(held), 0
+        for batch in self._batches(held):
+            try:
+                revoked = self._client.revoke([each for _, each in batch])
+            except FirewallError as error:
+                self.is_stale |= isinstance(error, FirewallStale)
+                raise
+            for (at, _), count in zip(batch, revoked.leases, strict=True):
+                leases[at] = count
+            flows += revoked.flows
+        return Revoked(tuple(leases), flows)
+
+    def _batches(self, held: Sequence[HeldLease]) -> Iterator[list[tuple[int, Held]]]:
+        """What is held, with its place, as many at a time as are done soon."""
+        batch: list[tuple[int, Held]] = []
+        tuples = 0
+        for at, each in enumerate(held):
+            number = self._numbers.get(each.service)
+            if number is None:
+                continue
+            if len(batch) == MAX_HELD or tuples >= MOST_TUPLES_REVOKED:
+                yield batch
+                batch, tuples = [], 0
+            batch.append((at, Held(each.label, each.source, each.destination, number)))
+            tuples += self._tuples[each.service]
+        if batch:
+            yield batch
+
     def close_unconfirmed(self) -> None:
         """Take back what may have been opened without an answer; to be asked every turn. Raises FirewallError."""
         while self._unconfirmed and not self.is_away and not self.is_stale:
@@ -189,7 +240,3 @@ def _is_same_way(each: _Unconfirmed, grant: Grant, label: str) -> bool:
     """Whether the grant is to the same device on the same way, so that closing what is in doubt would end it."""
     ends = grant.source, grant.destination
     return each.label == label and (each.closing.source, each.closing.destination) == ends
-
-
-def _numbered(services: Sequence[Service]) -> dict[str, int]:
-    return {service.name: number for number, service in enumerate(services)}
