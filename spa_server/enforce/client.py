@@ -19,6 +19,7 @@ from spa_server.enforce.requests import (
     Close,
     Counters,
     Disarm,
+    Look,
     Malformed,
     Open,
     Reload,
@@ -28,6 +29,7 @@ from spa_server.enforce.requests import (
     Wanted,
 )
 from spa_server.service import Address
+from spa_server.traffic import Traffic
 
 LAST_SEQUENCE = (1 << 32) - 1
 GRACE_S = 0.2
@@ -76,6 +78,18 @@ class Revoked:
 
     leases: tuple[int, ...]
     flows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How something that was leased stands: what is left of it, the flows there are, and what went through.
+
+    `traffic`: None where the kernel does not count.
+    """
+
+    left_ms: int
+    flows: int
+    traffic: Traffic | None
 
 
 class FirewallClient:
@@ -133,6 +147,19 @@ class FirewallClient:
             leases += counts
             flows += ended
         return Revoked(tuple(leases), flows)
+
+    def look(self, held: Sequence[Held], *, final: bool) -> tuple[Standing, ...]:
+        """What is left of each, and what went through it. Raises FirewallError."""
+        found: list[Standing] = []
+        for start in range(0, len(held), MAX_HELD):
+            some = tuple(held[start : start + MAX_HELD])
+            counts, *numbers = self._ask(Look(self._next(), self._digest, some, final)).numbers
+            if len(numbers) != 6 * len(some):
+                raise FirewallFailed("the firewall process answered nonsense: another number of accounts")
+            for at in range(0, len(numbers), 6):
+                left_ms, flows, *counted = numbers[at : at + 6]
+                found.append(Standing(left_ms, flows, Traffic(*counted) if counts else None))
+        return tuple(found)
 
     def _not_after_ms(self) -> int:
         return int((time.monotonic() + self._time_limit_s) * 1000)
@@ -242,3 +269,5 @@ def _doing(request: Request) -> str:
             return "read the counters"
         case Revoke():
             return f"revoke {len(request.held)} leases"
+        case Look():
+            return f"tell of {len(request.held)} leases"

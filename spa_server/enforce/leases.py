@@ -231,13 +231,28 @@ def take_away(nft: NftSocket, grants: Sequence[Grant], claims: Claims) -> tuple[
     """
     # One by one: of two labels at one address the second must find what was left of the first's.
     counts = tuple(count for grant in grants for count in give_back(nft, [grant], claims))
-    targets = {
+    return counts, end_flows({target for grant in grants for target in targets_of(grant)})
+
+
+def targets_of(grant: Grant) -> tuple[Target, ...]:
+    """What its client uses. Raises NotReachable."""
+    return tuple(
         Target(grant.source, destination, protocol, port)
-        for grant in grants
         for destination in destinations(grant.service, grant.source, grant.destination)
         for protocol, port in grant.service.ports()
-    }
-    return counts, end_flows(targets)
+    )
+
+
+def left_ms(nft: NftSocket, grant: Grant, claims: Claims) -> int:
+    """How long its label has yet what such a grant opened, by the longest of its tuples. Raises NotReachable."""
+    now_ms = _monotonic_ms()
+    longest = 0
+    for each in _tuples(grant):
+        known = nft.get(each.set_name, each.key)
+        if known is not None:
+            own_ms = known.left_ms if known.comment == grant.label else claims.left_ms(each, grant.label, now_ms)
+            longest = max(longest, min(known.left_ms, own_ms))
+    return longest
 
 
 def put_back(nft: NftSocket, leases: Iterable[Lease]) -> None:

@@ -12,6 +12,7 @@ Fixed layouts, big-endian, one message a packet. Both processes import this, so 
       RELOAD    digest (8)
       COUNTERS  nothing
       REVOKE    digest (8) | count x what is held (`held`)
+      LOOK      final u8 | digest (8) | count x what is held
     answer    status u8 | zero u8 | count u16 | sequence u32 | count x number u64
 
 A digest (`spa_server.digest`) says by which configuration the services are numbered. Requests have sequences from 1;
@@ -60,7 +61,8 @@ class Kind(IntEnum):
     COUNTERS = 5
     CLOSE = 6
     REVOKE = 7
-    """A firewall process from before this one refuses it, as it does every kind that it does not know."""
+    """One that is older than a kind refuses it, as it does everything that it does not know."""
+    LOOK = 8
 
 
 class Status(IntEnum):
@@ -189,7 +191,21 @@ class Revoke:
         return _packed_head(Kind.REVOKE, len(self.held), self.sequence) + self.digest + packed_held(self.held)
 
 
-Request = Arm | Disarm | Open | Close | Reload | Counters | Revoke
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is left of what each label holds, and what went through. `final`: of this it is not asked again."""
+
+    sequence: int
+    digest: bytes
+    held: tuple[Held, ...]
+    final: bool
+
+    def pack(self) -> bytes:
+        head = _packed_head(Kind.LOOK, len(self.held), self.sequence)
+        return head + bytes([self.final]) + self.digest + packed_held(self.held)
+
+
+Request = Arm | Disarm | Open | Close | Reload | Counters | Revoke | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +214,9 @@ class Answer:
 
     `numbers` of an OPEN: the whole seconds left of each service, in the order asked; of a CLOSE: how many leases of
     each were ended; of COUNTERS: as said there; of a REVOKE: how many leases of each were taken from its label, in the
-    order named, and at last how many flows and sockets were ended in all.
+    order named, and at last how many flows and sockets were ended in all; of a LOOK: first whether the kernel counts
+    (1 or 0), then of each the ms left of the label's own lease, the flows there are, and the packets and bytes in and
+    the packets and bytes out.
     """
 
     sequence: int
@@ -242,6 +260,10 @@ def unpack_request(data: bytes) -> Request:
         return Counters(sequence)
     if kind == Kind.REVOKE:
         return Revoke(sequence, *_digest_and_held(rest, count))
+    if kind == Kind.LOOK:
+        if rest[:1] not in (b"\0", b"\1"):
+            raise Malformed("a LOOK that is neither final nor not")
+        return Look(sequence, *_digest_and_held(rest[1:], count), rest[0] == 1)
     raise Malformed(f"request of unknown kind {kind}")
 
 

@@ -86,6 +86,7 @@ class Keeper:
             self._selector = selector
             self._on_readable(caught, lambda: self._heed(caught))
             self._on_readable(self._orders, self._serve_order)
+            self._on_readable(self.standing.firewall.accounts.socket, self.standing.firewall.accounts.take)
             if self._listener is not None:
                 self._on_readable(self._listener, self._accept)
             if self._channel is not None:
@@ -130,6 +131,7 @@ class Keeper:
         for sock in (self._orders, self._listener, self._channel):
             if sock is not None:
                 sock.close()
+        self.standing.firewall.accounts.close()
         self._table.close()
 
     def _on_readable(self, sock: socket.socket, call: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ It must not know the kernel: it knows the channel's other end, and services by t
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,11 +21,13 @@ from spa_server.enforce.client import (
     FirewallSilent,
     FirewallStale,
     Revoked,
+    Standing,
 )
 from spa_server.enforce.held import MAX_HELD, Held
 from spa_server.enforce.requests import MAX_SERVICES, Wanted
 from spa_server.listen.knocks import GrantFailed
-from spa_server.service import Address, Service
+from spa_server.remember.sessions import SessionKey
+from spa_server.service import Service
 
 AWAY = "the firewall process (spa-perimeter) is away, and nothing is opened until it is back"
 
@@ -51,16 +54,6 @@ MOST_TUPLES_REVOKED = 4_096
 """About how many pairs of a host and a port one request takes back: a request is answered within two seconds."""
 MOST_UNCONFIRMED = 1_000
 """Grants without an answer that are remembered; each has cost the firewall process its life, or this one seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldLease:
-    """A service that a label was given, from one address towards another."""
-
-    label: str
-    source: Address
-    destination: Address
-    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,29 +166,44 @@ class FirewallLink:
     def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
         """Close what the label has open of these; the services of which something was. Raises GrantFailed."""
         try:
-            return self._close(closing, label)
+            with self._heeding_staleness():
+                return self._close(closing, label)
         except FirewallError as error:
-            self.is_stale |= isinstance(error, FirewallStale)
             raise GrantFailed(str(error)) from error
 
-    def revoke_leases(self, held: Sequence[HeldLease]) -> Revoked:
+    def revoke_leases(self, held: Sequence[SessionKey]) -> Revoked:
         """Take all of it away at once, flows included; how many leases of each, and flows, that were. FirewallError.
 
         What is held of a service that the configuration does not have any more has been ended with the service.
         """
         leases, flows = [0] * len(held), 0
-        for batch in self._batches(held):
-            try:
+        with self._heeding_staleness():
+            for batch in self._batches(held):
                 revoked = self._client.revoke([each for _, each in batch])
-            except FirewallError as error:
-                self.is_stale |= isinstance(error, FirewallStale)
-                raise
-            for (at, _), count in zip(batch, revoked.leases, strict=True):
-                leases[at] = count
-            flows += revoked.flows
+                for (at, _), count in zip(batch, revoked.leases, strict=True):
+                    leases[at] = count
+                flows += revoked.flows
         return Revoked(tuple(leases), flows)
 
-    def _batches(self, held: Sequence[HeldLease]) -> Iterator[list[tuple[int, Held]]]:
+    def look(self, held: Sequence[SessionKey], *, final: bool) -> tuple[Standing, ...]:
+        """What is left of each, and what went through; of a service that is gone, nothing. Raises FirewallError."""
+        found = [Standing(0, 0, None)] * len(held)
+        with self._heeding_staleness():
+            for batch in self._batches(held):
+                standings = self._client.look([each for _, each in batch], final=final)
+                for (at, _), standing in zip(batch, standings, strict=True):
+                    found[at] = standing
+        return tuple(found)
+
+    @contextlib.contextmanager
+    def _heeding_staleness(self) -> Iterator[None]:
+        try:
+            yield
+        except FirewallError as error:
+            self.is_stale |= isinstance(error, FirewallStale)
+            raise
+
+    def _batches(self, held: Sequence[SessionKey]) -> Iterator[list[tuple[int, Held]]]:
         """What is held, with its place, as many at a time as are done soon."""
         batch: list[tuple[int, Held]] = []
         tuples = 0

@@ -12,6 +12,7 @@ from enum import StrEnum
 from spa_protocol.posture import Posture
 from spa_server.service import Address
 from spa_server.tell.event_types import TYPES, EventType
+from spa_server.traffic import Traffic
 
 
 class Outcome(StrEnum):
@@ -40,7 +41,8 @@ class Event:
     where that is a person at a command line.
     `services` are pairs of a name and seconds. `session` is the same in all records of one knock or one command.
     `risk` is the score, 0 to 100, and `risk_parts` what it is the sum of; `policies` are the ids of those that decided,
-    in the policy of that hash; `request` is the number of a wish that somebody has to approve.
+    in the policy of that hash; `request` is the number of a wish that somebody has to approve. `lasted_ms` is how long
+    a session was open, `traffic` what went through it, None where nobody counted.
     """
 
     type: EventType
@@ -63,6 +65,8 @@ class Event:
     policies: tuple[str, ...] = ()
     policy_hash: str = ""
     request: int = 0
+    lasted_ms: int | None = None
+    traffic: Traffic | None = None
 
 
 def happened(log: logging.Logger, event: Event) -> None:
