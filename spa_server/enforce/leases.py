@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -229,9 +229,24 @@ def take_away(nft: NftSocket, grants: Sequence[Grant], claims: Claims) -> tuple[
     who is shut out. That holds where there is no lease any more, too: sessions may have outlived it. Raises
     NotReachable.
     """
-    # One by one: of two labels at one address the second must find what was left of the first's.
-    counts = tuple(count for grant in grants for count in give_back(nft, [grant], claims))
-    return counts, end_flows({target for grant in grants for target in targets_of(grant)})
+    counts: list[int] = []
+    for group in _apart(grants):
+        counts += give_back(nft, group, claims)
+    return tuple(counts), end_flows({target for grant in grants for target in targets_of(grant)})
+
+
+def _apart(grants: Iterable[Grant]) -> Iterator[list[Grant]]:
+    """The grants in groups that share no tuple: of two labels the second must find what was left of the first's."""
+    group: list[Grant] = []
+    taken: set[Target] = set()
+    for grant in grants:
+        targets = set(targets_of(grant))
+        if targets & taken:
+            yield group
+            group, taken = [], set()
+        group.append(grant)
+        taken |= targets
+    yield group
 
 
 def targets_of(grant: Grant) -> tuple[Target, ...]:
