@@ -20,8 +20,6 @@ from tests.lab import Host, Lab
 from tests.stalls import PATIENCE_S, wait_until
 
 KEPT = WEB + 'on_expiry = "keep"\n'
-SOON_S = 2.0
-"""Long enough for any stall that is not the whole test's end; it takes some 100 ms."""
 
 
 @contextlib.contextmanager
@@ -141,4 +139,39 @@ def test_a_reload_that_changes_no_answer_ends_nothing(server: RunningServer, ali
         reconfigured(server, WEB + "lease_s = 31\n")
         far.sendall(b"on")
         assert near.recv(100) == b"on"
+    assert told(server, "cut") == []
+
+
+def test_what_went_through_is_told_when_the_lease_has_ended(server: RunningServer, alice: Laptop, lab: Lab) -> None:
+    alice.client("knock", "office", "--for", "5", check=True)
+    sent_in, sent_out = 20_000, 100_000
+    with stream(alice.host, lab.server) as (near, far):
+        for one, other, octets in ((near, far, sent_in), (far, near, sent_out)):
+            one.sendall(bytes(octets))
+            left = octets
+            while left:
+                left -= len(other.recv(left))
+    wait_until(lambda: told(server, "session-ended") != [], "word of the end")
+    granted, ended = told(server, "granted"), told(server, "session-ended")
+    (mine,) = [each for each in ended if each["source"]["ip"] == str(alice.host.ipv4)]
+    assert mine["session"]["id"] in {each["session"]["id"] for each in granted}
+    assert mine["event"]["reason"] == "expired"
+    assert mine["event"]["duration"] > 4.5e9, "ns"
+    assert sent_in < mine["source"]["bytes"] < 2 * (sent_in + sent_out)
+    assert sent_out < mine["destination"]["bytes"] < 2 * (sent_in + sent_out)
+    assert mine["source"]["packets"] > 0
+
+
+def test_giving_back_ends_a_session_with_word_of_it(server: RunningServer, alice: Laptop) -> None:
+    alice.client("exec", "office", "--", "true", check=True)
+    wait_until(lambda: {each["event"]["reason"] for each in told(server, "session-ended")} == {"closed"}, "its end")
+
+
+def test_what_a_device_is_left_with_is_not_taken(server: RunningServer, alice: Laptop, lab: Lab) -> None:
+    alice.client("knock", "office", "--for", "300", check=True)
+    with stream(alice.host, lab.server) as (near, far):
+        server.command("device", "disable", "alice-laptop", "--keep-leases")
+        server.command("reload")
+        far.sendall(b"kept")
+        assert near.recv(100) == b"kept"
     assert told(server, "cut") == []
