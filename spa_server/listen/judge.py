@@ -18,7 +18,7 @@ from spa_server.listen.clock import Instant
 from spa_server.listen.firewall_link import FirewallLink
 from spa_server.listen.gate import Gate, Slots
 from spa_server.listen.knocks import KnockHandler, Rules
-from spa_server.listen.live import LiveSessions
+from spa_server.listen.live import LiveSessions, MayChange
 from spa_server.listen.membership import Membership
 from spa_server.listen.second_look import SecondLook
 from spa_server.listen.session import Live
@@ -65,8 +65,10 @@ class Judge:
         *,
         policy: Policy,
         judge_again: Callable[[Live, Instant], Refused | None] | None = None,
+        may_change: MayChange | None = None,
     ) -> None:
         """`judge_again`: what is said to a live session by now; by default, what would be said to its knock.
+        `may_change`: when that may be another answer because time has passed.
 
         Raises StateError and FirewallError.
         """
@@ -98,7 +100,7 @@ class Judge:
         second_look = SecondLook(self._membership, self._trust, lambda: self._rules)
         self._judge_again = judge_again or second_look
         self._judged_losses = -1
-        self.live = LiveSessions(SessionRecord(store, boot_id), link, second_look.may_change)
+        self.live = LiveSessions(SessionRecord(store, boot_id), link, may_change or second_look.may_change)
         self._handler = KnockHandler(
             membership=self._membership,
             rules=self._rules,
@@ -159,10 +161,13 @@ class Judge:
     def keep_sessions(self, now: Instant) -> None:
         """Judge again who is inside if there is reason, and let go of what is over. Raises StateError, FirewallError.
 
-        There is reason where somebody's device or key was changed or is gone, and where the time has come.
+        There is reason where somebody's device or key was changed or is gone, and where the time has come; of a device
+        that says something else of itself than before, for all that it has open.
         """
         if self._judged_losses != self._membership.losses or self.live.next_due(now) == 0:
             self.reconsider(now)
+        elif self.live.has_news:
+            self.live.reconsider(lambda live: self._judge_again(live, now), now, news_only=True)
         self.live.keep_up(now)
 
     def reconsider(self, now: Instant) -> int:
@@ -180,6 +185,8 @@ class Judge:
         due_ms = self.live.next_due(now)
         if not len(self.live):
             return None
+        if self.live.has_news:
+            return 0.0
         return LOOK_EVERY_S if due_ms is None else min(LOOK_EVERY_S, due_ms / 1000)
 
     def keep_house(self, now: Instant) -> None:

@@ -181,6 +181,8 @@ class KnockHandler:
         unrecorded = self._use(armed)
         if unrecorded is not None:
             return self._refuse(arrival, asker, unrecorded)
+        if not asker.delegate:
+            self._live.heard(asker.label, read.posture, arrival.at)
         standing, delegated = holder.standing(arrival.at.wall_s), self._delegated(asker, arrival.at)
         if read.action in (Action.APPROVE, Action.DENY):
             return self._refuse(arrival, asker, Refused(Refusal.NO_SUCH_REQUEST, str(read.request)))
@@ -365,7 +367,7 @@ class KnockHandler:
             closed = self._leases.close_leases(closing, asker.label)
         except GrantFailed as error:
             return self._undone(arrival, asker, f"the leases of {asker.label} were not closed: {error}")
-        self._live.closed(closing, asker.label, closed)
+        self._live.closed(closing, asker.label, closed, arrival.at)
         self._account.closed(arrival, asker, closing, closed)
         return Verdict(None, tuple(told(service, 0) for service in closed[:MAX_SERVICES]), asker.label)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from spa_protocol.posture import Posture
 from spa_protocol.refusal import Refusal
 from spa_server.decide.decision import Closing, Refused
 from spa_server.enforce.client import FirewallRefused, Revoked, Standing
@@ -33,6 +34,8 @@ MOST_LIVE = 100_000
 LOOK_AGAIN_MS = 10_000
 """How often it is looked whether a session that has outlived its lease goes on."""
 
+EARLY_MS = 2_000
+"""How much earlier than reckoned a lease may end by itself: the kernel was asked before its answer was read."""
 _NEVER_MS = 1 << 62
 
 Judge = Callable[[Live], Refused | None]
@@ -67,6 +70,7 @@ class LiveSessions:
         self._over: list[tuple[Live, str]] = []
         self._to_forget: set[SessionKey] = set()
         self._look_ms: dict[SessionKey, int] = {}
+        self._news: set[SessionKey] = set()
         self._next_look_ms = 0
         self._due_ms: int | None = None
         for key, facts in record.read().items():
@@ -108,7 +112,7 @@ class LiveSessions:
             self._write(before)
         self._drop([key for key, live in self._former.items() if live is None])
 
-    def closed(self, closing: Closing, label: str, services: Sequence[Service]) -> None:
+    def closed(self, closing: Closing, label: str, services: Sequence[Service], now: Instant) -> None:
         """Whoever had it has given it back."""
         keys = [SessionKey(label, closing.source, closing.destination, service.name) for service in services]
         for key in keys:
@@ -116,22 +120,48 @@ class LiveSessions:
             if live is None:
                 continue
             if live.outlives:
-                self._look_ms[key] = self._next_look_ms = 0
+                self._live[key] = replace(live, ends_ms=now.boot_ms)
+                self._look_ms.pop(key, None)
+                self._next_look_ms = 0
             else:
                 self._over.append((live, "closed"))
                 self._drop([key])
 
-    def reconsider(self, judge: Judge, now: Instant) -> int:
-        """Judge every session again, and take away at once what would be refused by now; how many that were.
+    def heard(self, device: str, posture: Posture | None, now: Instant) -> None:
+        """The device has said how it is: that is its newest word for all that it has open, also if it was refused."""
+        changed = {
+            key: live.heard(posture, now)
+            for key, live in self._live.items()
+            if key.label == device and not live.says_the_same(posture)
+        }
+        if not changed:
+            return
+        self._news.update(changed)
+        try:
+            self._write(changed)
+        except NotRecorded as error:
+            log.error("what %s says of itself is not remembered over a restart: %s", device, error)
+            self._live.update(changed)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether some have to be judged again for what was heard of them."""
+        return bool(self._news)
+
+    def reconsider(self, judge: Judge, now: Instant, *, news_only: bool = False) -> int:
+        """Judge every session again, or those with news, and take away at once what would be refused by now; how many
+        that were.
 
         Raises FirewallError and StateError, and is then to be called again: what was refused is live until it is gone.
         """
         self._heed_spared()
-        refused = {key: why for key, live in self._live.items() if not live.spared and (why := _judged(judge, live))}
+        asked = [self._live[key] for key in self._news if key in self._live] if news_only else self._live.values()
+        refused = {live.key: why for live in asked if not live.spared and (why := _judged(judge, live))}
         self._leases.revoke_leases([*self._unreadable, *refused])
         cut = [(self._live[key], why) for key, why in refused.items()]
         self._drop([*self._unreadable, *refused])
         self._unreadable.clear()
+        self._news.clear()
         for live, why in cut:
             self._over.append((live, why.refusal.name.lower()))
             happened(log, _cut(live, why))
@@ -157,6 +187,11 @@ class LiveSessions:
             for (live, reason), standing in zip(over, standings, strict=True):
                 happened(log, _ended(live, reason, standing, now))
 
+    def look_again(self) -> None:
+        """Somebody else may have ended some: the next `keep_up` looks at all."""
+        self._look_ms = dict.fromkeys(self._live, 0)
+        self._next_look_ms = 0
+
     def keep_house(self) -> None:
         """Forget in the state what is over. Raises StateError."""
         if self._to_forget:
@@ -176,7 +211,7 @@ class LiveSessions:
             if standing.left_ms or (live.outlives and standing.flows):
                 self._look_ms[live.key] = now.boot_ms + (standing.left_ms or LOOK_AGAIN_MS)
             else:
-                self._over.append((live, ""))
+                self._over.append((live, "expired" if now.boot_ms + EARLY_MS >= live.ends_ms else "revoked"))
                 self._drop([live.key])
 
     def _last_look(self, over: Sequence[Live]) -> Sequence[Standing | None]:
@@ -186,7 +221,8 @@ class LiveSessions:
             return [None] * len(over)
 
     def _write(self, sessions: Mapping[SessionKey, Live]) -> None:
-        self._record.write({key: to_text(live) for key, live in sessions.items()})
+        spared = {key for key, live in sessions.items() if live.spared}
+        self._record.write({key: to_text(live) for key, live in sessions.items()}, spared)
         self._live.update(sessions)
         for key, live in sessions.items():
             self._look_ms.pop(key, None)
@@ -232,7 +268,7 @@ def _ended(live: Live, reason: str, standing: Standing | None, now: Instant) -> 
     message = f"{live.key.label} ({live.context.user}) had {live.service} open at {live.key.source} for {lasted_s} s"
     message += f": {traffic.octets_in} bytes in, {traffic.octets_out} out" if traffic is not None else ""
     event = _event(event_types.SESSION_ENDED, live, message)
-    return replace(event, reason=reason or "expired", lasted_ms=max(0, now.boot_ms - live.began_ms), traffic=traffic)
+    return replace(event, reason=reason, lasted_ms=max(0, now.boot_ms - live.began_ms), traffic=traffic)
 
 
 def _event(kind: EventType, live: Live, message: str) -> Event:

@@ -266,6 +266,7 @@ class NetworkProcess:
     def _refresh(self) -> Answer:
         try:
             self._judge.keep_up(now := self._clock())
+            self._judge.live.look_again()
             self._judge.keep_sessions(now)
         except (StateError, FirewallError) as error:
             log.error("an edit of the registry could not be taken in: %s", error)

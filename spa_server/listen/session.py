@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from spa_protocol.delegation import Certificate
 from spa_protocol.knock import Knock
+from spa_protocol.posture import Posture
 from spa_server.decide.context import Approval, Context
 from spa_server.decide.decision import Grant, GrantedService, Path
 from spa_server.listen.arrival import Arrival
@@ -82,6 +83,15 @@ class Live:
             renews=True,
         )
 
+    def says_the_same(self, posture: Posture | None) -> bool:
+        """Whether the device was as that posture has it: but for how old it is, and for how long the device runs."""
+        return _timeless(self.context.posture) == _timeless(posture)
+
+    def heard(self, posture: Posture | None, now: Instant) -> Live:
+        """The same after its device has said how it is."""
+        age_s = None if posture is None else posture.age_s
+        return replace(self, context=replace(self.context_at(now), posture=posture, posture_age_s=age_s), at=now)
+
     def after(self, former: Live | None) -> Live:
         """The same as what goes on with a session that is open: under its id, and no shorter."""
         if former is None:
@@ -123,6 +133,10 @@ def _live(
         ends_ms=arrival.at.boot_ms + item.lease_s * 1000,
         outlives=item.service.on_expiry is OnExpiry.KEEP,
     )
+
+
+def _timeless(posture: Posture | None) -> Posture | None:
+    return posture and replace(posture, age_s=0, uptime_s=None)
 
 
 def _later(approval: Approval, passed_s: int) -> Approval:

@@ -8,7 +8,7 @@ remembered of one is its writer's text.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -48,14 +48,14 @@ class SessionRecord:
         rows = self._store.rows("SELECT label, source, destination, service, facts FROM live_session")
         return {_key(*columns): facts for *columns, facts in rows}
 
-    def write(self, facts: Mapping[SessionKey, str]) -> None:
+    def write(self, facts: Mapping[SessionKey, str], spared: Collection[SessionKey] = ()) -> None:
         """On return it is committed, in place of what stood there. Raises NotRecorded."""
-        rows = [(*key.columns(), self._boot_id, text) for key, text in facts.items()]
+        rows = [(*key.columns(), self._boot_id, text, key in spared) for key, text in facts.items()]
         try:
             with self._store.quick() as connection:
                 connection.executemany(
-                    "INSERT OR REPLACE INTO live_session (label, source, destination, service, boot_id, facts)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO live_session (label, source, destination, service, boot_id, facts, spared)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     rows,
                 )
         except (StateError, sqlite3.Error) as error:

@@ -167,6 +167,12 @@ def test_giving_back_ends_a_session_with_word_of_it(server: RunningServer, alice
     wait_until(lambda: {each["event"]["reason"] for each in told(server, "session-ended")} == {"closed"}, "its end")
 
 
+def test_leases_that_an_operator_ends_are_told_of_at_once(server: RunningServer, alice: Laptop) -> None:
+    alice.client("knock", "office", "--for", "300", check=True)
+    server.command("lease", "revoke", "alice-laptop")
+    assert {each["event"]["reason"] for each in told(server, "session-ended")} == {"revoked"}
+
+
 def test_what_a_device_is_left_with_is_not_taken(server: RunningServer, alice: Laptop, lab: Lab) -> None:
     alice.client("knock", "office", "--for", "300", check=True)
     with stream(alice.host, lab.server) as (near, far):

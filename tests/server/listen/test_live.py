@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from spa_protocol.posture import Fact, Posture
 from spa_protocol.refusal import Refusal
 from spa_server.decide.decision import Closing, Refused
 from spa_server.enforce.client import FirewallFailed
@@ -253,6 +255,20 @@ def test_flows_that_are_left_of_a_service_that_is_cut_at_expiry_hold_nothing_up(
     assert len(live) == 0
 
 
+def test_what_somebody_else_ended_is_over_when_it_is_looked_at(
+    store: Store, kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = sessions_of(store, kernel)
+    opened(live, kernel, live_of(key_of(), START, 60), live_of(key_of("bob-laptop"), START, 60))
+    del kernel.ends_ms[key_of()]
+    live.keep_up(START)
+    assert len(live) == 2
+    live.look_again()
+    live.keep_up(START)
+    assert [each.key.label for each in live] == ["bob-laptop"]
+    assert [(event.device, event.reason) for event in events(caplog)] == [("alice-laptop", "revoked")]
+
+
 def test_what_was_given_back_is_over_but_for_what_outlives_it(
     store: Store, kernel: Kernel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -263,7 +279,7 @@ def test_what_was_given_back_is_over_but_for_what_outlives_it(
     for key in (cut.key, kept.key):
         del kernel.ends_ms[key]
     services = [WEB, Service("kept", WEB.tcp, (), WEB.roles)]
-    live.closed(Closing(cut.key.source, cut.key.destination, ()), "alice-laptop", services)
+    live.closed(Closing(cut.key.source, cut.key.destination, ()), "alice-laptop", services, START)
     live.keep_up(START)
     assert [each.key for each in live] == [kept.key]
     assert [(event.type.name, event.reason) for event in events(caplog)] == [("session-ended", "closed")]
@@ -280,6 +296,64 @@ def test_what_is_left_to_somebody_is_not_judged_until_they_knock_again(store: St
     opened(live, kernel, live_of(key_of(), START))
     assert live.reconsider(to_all(DISABLED), START) == 1
     assert kernel.is_open(key_of("alice-laptop+ci"))
+
+
+SICK = Posture(disk_encrypted=Fact.NO)
+WELL = Posture(disk_encrypted=Fact.YES, age_s=60, uptime_s=5)
+
+
+def encrypted(each: Live) -> Refused | None:
+    """A policy that demands an encrypted disk."""
+    is_well = each.context.posture is not None and each.context.posture.disk_encrypted is Fact.YES
+    return None if is_well else Refused(Refusal.POLICY_FORBIDS, "encrypted")
+
+
+def with_posture(live: Live, posture: Posture | None) -> Live:
+    return replace(
+        live, context=replace(live.context, posture=posture, posture_age_s=None if posture is None else posture.age_s)
+    )
+
+
+@pytest.mark.parametrize("posture", [SICK, None], ids=["worse", "not known any more"])
+def test_a_devices_newest_word_of_itself_is_what_it_is_judged_by(
+    store: Store, kernel: Kernel, posture: Posture | None
+) -> None:
+    live = sessions_of(store, kernel)
+    opened(
+        live, kernel, *(with_posture(live_of(key_of(label), START), WELL) for label in ("alice-laptop", "bob-laptop"))
+    )
+    live.heard("alice-laptop", posture, later(START, 1_000))
+    assert live.has_news
+    assert {each.context.posture for each in sessions_of(store, kernel)} == {posture, WELL}, "over a restart, too"
+    assert live.reconsider(encrypted, START, news_only=True) == 1
+    assert not live.has_news
+    assert [each.key.label for each in live] == ["bob-laptop"]
+
+
+def test_the_same_word_again_is_no_news(store: Store, kernel: Kernel) -> None:
+    live = sessions_of(store, kernel)
+    opened(live, kernel, with_posture(live_of(key_of(), START), WELL))
+    live.heard("alice-laptop", replace(WELL, age_s=0, uptime_s=99), START)
+    assert not live.has_news
+
+
+def test_what_is_judged_for_its_news_is_not_all(store: Store, kernel: Kernel) -> None:
+    live = sessions_of(store, kernel)
+    opened(live, kernel, *(live_of(key_of(label), START) for label in ("alice-laptop", "bob-laptop")))
+    live.heard("alice-laptop", WELL, START)
+    judged: list[str] = []
+    live.reconsider(lambda each: judged.append(each.key.label), START, news_only=True)
+    assert judged == ["alice-laptop"]
+
+
+def test_a_word_from_who_is_left_what_they_have_takes_nothing_from_them(store: Store, kernel: Kernel) -> None:
+    live = sessions_of(store, kernel)
+    opened(live, kernel, with_posture(live_of(key_of(), START), WELL))
+    spare(store, "alice-laptop")
+    live.reconsider(to_all(None), START)
+    live.heard("alice-laptop", SICK, START)
+    for each in (live, sessions_of(store, kernel)):
+        assert each.reconsider(encrypted, START) == 0
 
 
 def test_it_says_when_time_alone_may_change_the_answer(store: Store, kernel: Kernel) -> None:

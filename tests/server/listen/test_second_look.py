@@ -6,14 +6,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from spa_protocol.knock import Knock, seal_knock
 from spa_protocol.limits import DELEGATE_SLOTS
-from spa_protocol.posture import Posture
+from spa_protocol.posture import Fact, Posture
 from spa_protocol.refusal import Refusal
+from spa_protocol.signature import SeedSigner
 from spa_server.decide.context import Approval
 from spa_server.listen.session import Live
 from tests.server.listen.sessions import CONTEXT, key_of, live_of
 from tests.server.listen.test_delegation import Delegate
-from tests.server.listen.world import START, ListeningServer, later
+from tests.server.listen.world import IDENTITY, START, ListeningServer, later, nonce
 
 
 def let_in(server: ListeningServer) -> Live:
@@ -131,3 +133,36 @@ def test_a_delegates_session_ends_with_the_delegation(tmp_path: Path) -> None:
     assert server.membership.losses == before + 1
     assert said(server, live) is Refusal.DELEGATION_REVOKED
     server.close()
+
+
+def test_also_a_refused_knock_is_the_devices_newest_word(server: ListeningServer) -> None:
+    alice = server.add("alice-laptop")
+    server.hear(alice.knock(START.wall_ms, 0, "web"), START)
+    sick = Posture(disk_encrypted=Fact.NO)
+    knock = Knock(START.wall_ms, ("vault",), posture=sick)
+    sealed = seal_knock(
+        knock,
+        keys=alice.channel,
+        signer=SeedSigner(alice.seed),
+        server_identity=IDENTITY.public,
+        slot=1,
+        nonce=nonce(knock),
+    )
+    answer = alice.answer(server.hear(sealed, START), sealed)
+    assert answer is not None
+    assert answer.refusal is Refusal.SERVICE_NOT_ALLOWED
+    (live,) = server.live
+    assert live.context.posture == sick
+    assert server.live.has_news
+
+
+def test_a_datagram_that_was_heard_before_is_no_word(server: ListeningServer) -> None:
+    alice = server.add("alice-laptop")
+    first = alice.knock(START.wall_ms, 0, "web")
+    server.hear(first, START)
+    (before,) = server.live
+    server.live.heard("alice-laptop", Posture(), START)
+    server.hear(first, START)
+    (live,) = server.live
+    assert live.context.posture == Posture()
+    assert before.context.posture is None
