@@ -15,6 +15,7 @@ import pytest
 from spa_server.privilege import acting_as_owner_of
 from spa_server.remember.registry import Registry
 from spa_server.remember.store import Store, open_store
+from spa_server.remember.users import Users
 from tests.end_to_end.running import WEB, Laptop, RunningServer, enrolled
 from tests.lab import Host, Lab
 from tests.stalls import PATIENCE_S, wait_until
@@ -75,6 +76,23 @@ def test_an_edit_of_the_registry_ends_what_is_open_without_any_command(
     assert {each["session"]["id"] for each in cut} == {each["session"]["id"] for each in granted}
     assert {each["session"]["id"] for each in ended} == {each["session"]["id"] for each in granted}
     assert {each["event"]["reason"] for each in (*cut, *ended)} == {"device_disabled"}
+
+
+@pytest.mark.parametrize("by", ["an edit alone", "the command"])
+def test_a_user_who_is_disabled_is_cut_off_in_the_middle_of_a_transfer(
+    server: RunningServer, alice: Laptop, lab: Lab, by: str
+) -> None:
+    alice.client("knock", "office", "--for", "300", check=True)
+    with stream(alice.host, lab.server) as (_, far):
+        if by == "the command":
+            server.command("user", "disable", "alice")
+        else:
+            with edited(server) as store:
+                Users(store).set_enabled("alice", False)
+        print(f"\nbytes stopped {flows_until_reset(far) * 1000:.0f} ms after {by}")
+    wait_until(lambda: server.leases() == [], "no lease")
+    wait_until(lambda: told(server, "cut") != [], "word of it")
+    assert {each["event"]["reason"] for each in told(server, "cut")} == {"user_disabled"}
 
 
 def reconfigured(server: RunningServer, services: str) -> None:
