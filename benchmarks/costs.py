@@ -47,7 +47,8 @@ LEASE_S = 1
 DIGEST = b"the same"
 
 
-def _context(source: IPv4Address) -> Context:
+def in_context(source: IPv4Address) -> Context:
+    """In what context a device asks from there."""
     return Context(
         user="alice",
         roles=frozenset({"admin"}),
@@ -92,10 +93,10 @@ def measure(server: Host, rounds: int) -> list[Series]:
 
     way = Way(source, destination)
     policy = Policy(DEFAULT_POLICY, (WEB,))
-    in_context = _context(source)
+    context = in_context(source)
 
     def judge(service: Service) -> Judgement:
-        return policy.judge(in_context, service.name, Action.OPEN)
+        return policy.judge(context, service.name, Action.OPEN)
 
     series = [
         _timed("open the seal", rounds, lambda _: unseal(datagram, keys.request_seal)),

@@ -48,7 +48,7 @@ class Report:
         lines += [f"- {name}: {value}" for name, value in (self.machine | self.versions).items()]
         lines += [f"- {note}" for note in self.notes]
         for section in self.sections:
-            lines += ["", f"## {section.title}", "", *_table(section.series)]
+            lines += ["", f"## {section.title}", "", *table(section.series)]
             if section.ratios:
                 lines += ["", *(f"- {_said(each)}" for each in section.ratios)]
             if section.notes:
@@ -73,7 +73,8 @@ class Report:
         return json.dumps({**head, "notes": self.notes, "sections": sections}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _table(series: Iterable[Series]) -> list[str]:
+def table(series: Iterable[Series]) -> list[str]:
+    """The series as lines of a table."""
     rows = [("", "unit", "n", "median", "quartiles", "p95", "min-max", "failed")]
     for each in series:
         found = each.summary

@@ -26,6 +26,7 @@ from spa_server.commands.shut_out import shut_out
 from spa_server.commands.state import now_s, opened_store, own_identity, registry_to_edit, store_to_edit
 from spa_server.config import load
 from spa_server.remember.registry import Registry
+from spa_server.remember.sessions import spare
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.tell.event_types import (
     DEVICE_ADDED,
@@ -184,6 +185,8 @@ def disable(label: str, keep_leases: bool, config_path: Path) -> None:
     with plain_errors():
         edit = Edit(DEVICE_DISABLED, f"disable device {label}", gives=False, device=label)
         with store_to_edit(config_path, edit) as (config, store):
+            if keep_leases:
+                spare(store, label)
             Registry(store).set_enabled(label, False)
             sources = SourcesOfDevices(store).of(label)
         ended = "its leases stay" if keep_leases else shut_out(config, label, sources, edit)
@@ -255,6 +258,8 @@ def remove(label: str, keep_leases: bool, config_path: Path) -> None:
     with plain_errors():
         edit = Edit(DEVICE_REMOVED, f"remove device {label}", gives=False, device=label)
         with store_to_edit(config_path, edit) as (config, store):
+            if keep_leases:
+                spare(store, label)
             Registry(store).remove(label)
             sources = SourcesOfDevices(store).of(label)
         ended = "its leases stay" if keep_leases else shut_out(config, label, sources, edit)

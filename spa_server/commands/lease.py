@@ -13,7 +13,7 @@ from spa_server.commands.exits import EXIT_CODES, Exit, Stop, need_root, plain_e
 from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit, recorded
 from spa_server.commands.shut_out import end_leases, told
-from spa_server.commands.state import opened_store
+from spa_server.commands.state import opened_store, tell_server
 from spa_server.config import load
 from spa_server.enforce.leases import Lease, list_leases
 from spa_server.enforce.nftset import NftSocket
@@ -94,6 +94,7 @@ def revoke_(who: str, config_path: Path) -> None:
         edit = Edit(REVOKED, message, gives=False, device=label or "", source=address, reason="operator")
         with recorded(config, edit):
             ended = end_leases(config, label, sources)
+        tell_server(config)
     if not ended.leases and not ended.flows:
         raise Stop(Exit.REFUSED, f"{who} has nothing open; see: spa-server lease list")
     click.echo(f"{who}: {told(ended)}")

@@ -47,6 +47,10 @@ class Claims:
         """Whether the label has it now."""
         return self._ends.get(at, {}).get(label, 0.0) > now_ms
 
+    def left_ms(self, at: Hashable, label: str, now_ms: float) -> int:
+        """How long the label has it yet, 0 if it has not."""
+        return max(0, round(self._ends.get(at, {}).get(label, 0.0) - now_ms))
+
     def withdraw(self, at: Hashable, label: str) -> None:
         """The label wants it no more."""
         ends = self._ends.get(at, {})

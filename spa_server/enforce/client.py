@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from spa_server.enforce.held import MAX_HELD, Held
 from spa_server.enforce.requests import (
     MAX_TAGS,
     MESSAGE_LARGEST,
@@ -18,14 +19,17 @@ from spa_server.enforce.requests import (
     Close,
     Counters,
     Disarm,
+    Look,
     Malformed,
     Open,
     Reload,
     Request,
+    Revoke,
     Status,
     Wanted,
 )
 from spa_server.service import Address
+from spa_server.traffic import Traffic
 
 LAST_SEQUENCE = (1 << 32) - 1
 GRACE_S = 0.2
@@ -66,6 +70,26 @@ class Events:
     """It is gone, or wants this process to end."""
     disarmed: bool
     """Every tag is gone from the kernel: all have to be armed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What was taken: leases, of each that was named; and flows and sockets in all."""
+
+    leases: tuple[int, ...]
+    flows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How something that was leased stands: what is left of it, the flows there are, and what went through.
+
+    `traffic`: None where the kernel does not count.
+    """
+
+    left_ms: int
+    flows: int
+    traffic: Traffic | None
 
 
 class FirewallClient:
@@ -112,6 +136,30 @@ class FirewallClient:
         """Close what the label has open; how many leases of each service were ended."""
         request = Close(self._next(), self._not_after_ms(), self._digest, source, destination, label, tuple(services))
         return self._ask(request).numbers
+
+    def revoke(self, held: Sequence[Held]) -> Revoked:
+        """Take from each label what it holds, flows included; each 256 in one go. Raises FirewallError."""
+        leases: list[int] = []
+        flows = 0
+        for start in range(0, len(held), MAX_HELD):
+            some = tuple(held[start : start + MAX_HELD])
+            *counts, ended = self._ask(Revoke(self._next(), self._digest, some)).numbers
+            leases += counts
+            flows += ended
+        return Revoked(tuple(leases), flows)
+
+    def look(self, held: Sequence[Held], *, final: bool) -> tuple[Standing, ...]:
+        """What is left of each, and what went through it. Raises FirewallError."""
+        found: list[Standing] = []
+        for start in range(0, len(held), MAX_HELD):
+            some = tuple(held[start : start + MAX_HELD])
+            counts, *numbers = self._ask(Look(self._next(), self._digest, some, final)).numbers
+            if len(numbers) != 6 * len(some):
+                raise FirewallFailed("the firewall process answered nonsense: another number of accounts")
+            for at in range(0, len(numbers), 6):
+                left_ms, flows, *counted = numbers[at : at + 6]
+                found.append(Standing(left_ms, flows, Traffic(*counted) if counts else None))
+        return tuple(found)
 
     def _not_after_ms(self) -> int:
         return int((time.monotonic() + self._time_limit_s) * 1000)
@@ -219,3 +267,7 @@ def _doing(request: Request) -> str:
             return "reload its configuration"
         case Counters():
             return "read the counters"
+        case Revoke():
+            return f"revoke {len(request.held)} leases"
+        case Look():
+            return f"tell of {len(request.held)} leases"

@@ -13,15 +13,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spa_server.enforce.accounts import Account, Accounts, is_counting
 from spa_server.enforce.claims import Claims
+from spa_server.enforce.held import Held
 from spa_server.enforce.leases import (
     AskedTooLongAgo,
     Grant,
     NotReachable,
     destinations,
     give_back,
+    left_ms,
     list_leases,
     open_leases,
+    take_away,
+    targets_of,
 )
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.requests import (
@@ -30,10 +35,12 @@ from spa_server.enforce.requests import (
     Close,
     Counters,
     Disarm,
+    Look,
     Malformed,
     Open,
     Reload,
     Request,
+    Revoke,
     Status,
     Wanted,
     sequence_of,
@@ -45,6 +52,7 @@ from spa_server.enforce.tags import arm, disarm
 from spa_server.lease_label import is_lease_label
 from spa_server.seldom import Seldom
 from spa_server.service import Service, is_unicast
+from spa_server.traffic import Traffic
 
 LONGEST_TAG_TIMEOUT_MS = 3 * 86_400_000 + 60_000
 """Day-long windows, a day of clock skew on either side, and something for being armed a little early."""
@@ -85,6 +93,7 @@ class Firewall:
         self.nft = nft
         self.enforced = enforced
         self.claims = Claims()
+        self.accounts = Accounts()
         self._reload = reload
         self._opened = opened
         self._amiss = Seldom(_log)
@@ -120,6 +129,7 @@ class Firewall:
             case Open():
                 grants = _checked(request, _numbered(self.enforced, request))
                 numbers = open_leases(self.nft, grants, request.not_after_ms, self.claims)
+                self.accounts.watch(request.source)
                 self._opened()
             case Close():
                 numbers = give_back(self.nft, _to_close(request, _numbered(self.enforced, request)), self.claims)
@@ -127,10 +137,41 @@ class Firewall:
                 status = self._reload(request.digest)
             case Counters():
                 numbers = _counted(self.nft, self.enforced.services)
+            case Revoke():
+                numbers = self._revoke(request)
+            case Look():
+                numbers = self._look(request)
         return Answer(request.sequence, status, numbers)
 
+    def _revoke(self, request: Revoke) -> tuple[int, ...]:
+        grants = self._held(request)
+        counts, flows = take_away(self.nft, tuple(grants.values()), self.claims)
+        taken = dict(zip(grants, counts, strict=True))
+        return (*(taken.get(number, 0) for number in range(len(request.held))), flows)
 
-def _numbered(enforced: Enforced, request: Open | Close) -> Sequence[Service | None]:
+    def _look(self, request: Look) -> tuple[int, ...]:
+        grants = self._held(request)
+        targets = {number: targets_of(grant) for number, grant in grants.items()}
+        accounts = self.accounts.of({each for some in targets.values() for each in some}, final=request.final)
+        numbers = [int(is_counting())]
+        for number in range(len(request.held)):
+            grant, found = grants.get(number), [accounts[each] for each in targets.get(number, ())]
+            numbers += [left_ms(self.nft, grant, self.claims) if grant else 0, *_summed(found)]
+        return tuple(numbers)
+
+    def _held(self, request: Revoke | Look) -> dict[int, Grant]:
+        """What is held, by its place in the request, as far as the services that it is of are enforced."""
+        services = _numbered(self.enforced, request)
+        return {number: grant for number, each in enumerate(request.held) if (grant := _held(each, services))}
+
+
+def _summed(accounts: Sequence[Account]) -> tuple[int, ...]:
+    traffic = sum((account.traffic for account in accounts), Traffic())
+    counted = (traffic.packets_in, traffic.octets_in, traffic.packets_out, traffic.octets_out)
+    return (sum(account.flows for account in accounts), *(max(0, number) for number in counted))
+
+
+def _numbered(enforced: Enforced, request: Open | Close | Revoke | Look) -> Sequence[Service | None]:
     """The services as the request numbers them; None for those that are not enforced."""
     if request.digest == enforced.digest:
         return enforced.services
@@ -164,6 +205,18 @@ def _to_close(request: Close, services: Sequence[Service | None]) -> tuple[Grant
     _check_ends(request, request.services)
     found = (_service(number, services) for number in request.services)
     return tuple(Grant(service, request.source, request.destination, 0, request.label) for service in found)
+
+
+def _held(held: Held, services: Sequence[Service | None]) -> Grant | None:
+    """What is held, as the grant it came by; None where no such grant can be: one must not keep the others open."""
+    service = services[held.service] if held.service < len(services) else None
+    if service is None:
+        return None
+    try:
+        destinations(service, held.source, held.destination)
+    except NotReachable:
+        return None
+    return Grant(service, held.source, held.destination, 0, held.label)
 
 
 def _check_ends(request: Open | Close, numbers: tuple[int, ...]) -> None:

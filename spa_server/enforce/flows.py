@@ -12,7 +12,7 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -23,6 +23,7 @@ from spa_server.enforce.netlink import (
     attributes,
     nested,
 )
+from spa_server.traffic import Traffic
 
 Address = IPv4Address | IPv6Address
 
@@ -34,6 +35,8 @@ NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 4, 12
 NFNL_SUBSYS_CTNETLINK = 1
 IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE = (NFNL_SUBSYS_CTNETLINK << 8 | kind for kind in (1, 2))
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_LABELS, CTA_FILTER = 1, 2, 12, 18, 22, 25
+CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY = 9, 10
+CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES = 1, 2
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_SOURCE, CTA_IP_DESTINATION = {4: 1, 6: 3}, {4: 2, 6: 4}
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
@@ -53,6 +56,9 @@ _socket_id = struct.Struct("!HH16s16s")
 """inet_diag_sockid up to the interface: source port, destination port, source, destination."""
 SOCKET_ID_LENGTH = 48
 NO_COOKIE = b"\xff" * 8
+
+MOST_LISTED_ONE_BY_ONE = 4
+"""Sources whose flows are listed each by itself: the kernel then passes over all others'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +84,15 @@ class _Tuple:
 
 
 @dataclass(frozen=True, slots=True)
-class _Flow:
+class Flow:
     """A connection tracking entry: as the client sent it, as the answer comes back, and what names it."""
 
     original: _Tuple
     reply: _Tuple
     admitted: bool
     handle: bytes
+    traffic: Traffic
+    """What the kernel counted of it: nothing where it does not count."""
 
     def endpoint(self) -> Target:
         """Where the flow really ends, after NAT: the one who answers."""
@@ -97,13 +105,8 @@ def end_flows(targets: Collection[Target]) -> int:
 
     Flows of others are not touched, nor listening and unconnected sockets.
     """
-    flows = [
-        flow
-        for source in {target.source for target in targets}
-        for flow in _flows_from(source)
-        if flow.original.target() in targets
-    ]
-    return _end(flows, targets)
+    sources = {target.source for target in targets}
+    return _end([flow for flow in flows_of(sources) if flow.original.target() in targets], targets)
 
 
 def end_admitted_flows(source: Address) -> int:
@@ -123,7 +126,7 @@ def connected_tcp() -> frozenset[tuple[Address, int]]:
     return frozenset(found)
 
 
-def _end(flows: Sequence[_Flow], targets: Collection[Target]) -> int:
+def _end(flows: Sequence[Flow], targets: Collection[Target]) -> int:
     # By flow, because NAT may have led it to another local port; by target, because not every flow is tracked.
     exact = {(flow.endpoint(), flow.reply.port) for flow in flows}
     # Sockets first: their resets need the connection tracking entry to find the way back through NAT.
@@ -137,7 +140,18 @@ def _end(flows: Sequence[_Flow], targets: Collection[Target]) -> int:
     return ended
 
 
-def _flows_from(source: Address) -> Iterator[_Flow]:
+def flows_of(sources: Collection[Address]) -> Iterator[Flow]:
+    """Every flow of the sources. A listing walks all of the kernel's table, so many sources are met in one."""
+    for version in (4, 6):
+        wanted = {source for source in sources if source.version == version}
+        if len(wanted) <= MOST_LISTED_ONE_BY_ONE:
+            for source in wanted:
+                yield from _flows_from(source)
+        else:
+            yield from (flow for flow in _listed(_nfgenmsg(next(iter(wanted)))) if flow.original.source in wanted)
+
+
+def _flows_from(source: Address) -> Iterator[Flow]:
     request = _nfgenmsg(source)
     if source.version == 4:
         # Linux 5.8 and later compare the source in the kernel; older ones list everything, hence the comparison
@@ -146,11 +160,15 @@ def _flows_from(source: Address) -> Iterator[_Flow]:
         only_source = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", CTA_FILTER_F_CTA_IP_SRC))
         nothing = attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
         request += nested(CTA_TUPLE_ORIG, wanted) + nested(CTA_FILTER, only_source, nothing)
+    return (flow for flow in _listed(request) if flow.original.source == source)
+
+
+def _listed(request: bytes) -> Iterator[Flow]:
     with NetlinkSocket(NETLINK_NETFILTER) as conntrack:
         replies = conntrack.dump(IPCTNL_MSG_CT_GET, request, "listing tracked connections")
     for reply in replies:
-        flow = _flow(reply.payload[4:])
-        if flow is not None and flow.original.source == source:
+        flow = flow_in(reply.payload[4:])
+        if flow is not None:
             yield flow
 
 
@@ -158,14 +176,25 @@ def _nfgenmsg(address: Address) -> bytes:
     return struct.pack("!BBH", socket.AF_INET if address.version == 4 else socket.AF_INET6, 0, 0)
 
 
-def _flow(data: bytes) -> _Flow | None:
+def flow_in(data: bytes) -> Flow | None:
+    """The flow that the attributes of a message tell of; None where it is neither TCP nor UDP."""
     found = attributes(data)
     original, reply = _tuple(found.get(CTA_TUPLE_ORIG)), _tuple(found.get(CTA_TUPLE_REPLY))
     if original is None or reply is None:
         return None
     handle = b"".join(attribute(kind, found[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in found)
     handle += nested(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG])
-    return _Flow(original, reply, _is_admitted(found.get(CTA_LABELS, b"")), handle)
+    return Flow(original, reply, _is_admitted(found.get(CTA_LABELS, b"")), handle, _counted(found))
+
+
+def _counted(found: Mapping[int, bytes]) -> Traffic:
+    numbers = []
+    for direction in (CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY):
+        counters = attributes(found.get(direction, b""))
+        numbers += [
+            int.from_bytes(counters.get(kind, b""), "big") for kind in (CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES)
+        ]
+    return Traffic(*numbers)
 
 
 def _is_admitted(labels: bytes) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -218,6 +218,56 @@ def give_back(nft: NftSocket, grants: Sequence[Grant], claims: Claims) -> tuple[
     if to_end or to_shorten:
         nft.commit([*_removing(to_end), *_replacing(to_shorten)])
     return tuple(counts)
+
+
+def take_away(nft: NftSocket, grants: Sequence[Grant], claims: Claims) -> tuple[tuple[int, ...], int]:
+    """End what such grants opened, and every flow there; how many tuples of each grant their label had, and how many
+    flows and sockets were ended.
+
+    As in `give_back`, a lease stays for a neighbour behind the same address who has asked for it. Which flows are the
+    neighbour's nobody can tell, so all are ended: the neighbour connects again, and nothing goes on that was begun by
+    who is shut out. That holds where there is no lease any more, too: sessions may have outlived it. Raises
+    NotReachable.
+    """
+    counts: list[int] = []
+    for group in _apart(grants):
+        counts += give_back(nft, group, claims)
+    return tuple(counts), end_flows({target for grant in grants for target in targets_of(grant)})
+
+
+def _apart(grants: Iterable[Grant]) -> Iterator[list[Grant]]:
+    """The grants in groups that share no tuple: of two labels the second must find what was left of the first's."""
+    group: list[Grant] = []
+    taken: set[Target] = set()
+    for grant in grants:
+        targets = set(targets_of(grant))
+        if targets & taken:
+            yield group
+            group, taken = [], set()
+        group.append(grant)
+        taken |= targets
+    yield group
+
+
+def targets_of(grant: Grant) -> tuple[Target, ...]:
+    """What its client uses. Raises NotReachable."""
+    return tuple(
+        Target(grant.source, destination, protocol, port)
+        for destination in destinations(grant.service, grant.source, grant.destination)
+        for protocol, port in grant.service.ports()
+    )
+
+
+def left_ms(nft: NftSocket, grant: Grant, claims: Claims) -> int:
+    """How long its label has yet what such a grant opened, by the longest of its tuples. Raises NotReachable."""
+    now_ms = _monotonic_ms()
+    longest = 0
+    for each in _tuples(grant):
+        known = nft.get(each.set_name, each.key)
+        if known is not None:
+            own_ms = known.left_ms if known.comment == grant.label else claims.left_ms(each, grant.label, now_ms)
+            longest = max(longest, min(known.left_ms, own_ms))
+    return longest
 
 
 def put_back(nft: NftSocket, leases: Iterable[Lease]) -> None:

@@ -1,7 +1,7 @@
 """What the network process may ask of the firewall process, as messages on a SOCK_SEQPACKET socket.
 
 Fixed layouts, big-endian, one message a packet. Both processes import this, so it must import nothing else of
-`enforce`: no kernel code reaches the process that reads packets from strangers.
+`enforce` but `held`: no kernel code reaches the process that reads packets from strangers.
 
     request   kind u8 | zero u8 | count u16 | sequence u32 | ...
       ARM       timeout_ms u32 | count x tag (8)
@@ -11,6 +11,8 @@ Fixed layouts, big-endian, one message a packet. Both processes import this, so 
       CLOSE     the same; every seconds is 0
       RELOAD    digest (8)
       COUNTERS  nothing
+      REVOKE    digest (8) | count x what is held (`held`)
+      LOOK      final u8 | digest (8) | count x what is held
     answer    status u8 | zero u8 | count u16 | sequence u32 | count x number u64
 
 A digest (`spa_server.digest`) says by which configuration the services are numbered. Requests have sequences from 1;
@@ -26,6 +28,7 @@ from enum import IntEnum
 from ipaddress import ip_address
 
 from spa_server.digest import DIGEST_LENGTH
+from spa_server.enforce.held import Held, packed_held, unpack_held
 from spa_server.service import Address
 
 MAX_TAGS = 4096
@@ -57,6 +60,9 @@ class Kind(IntEnum):
     RELOAD = 4
     COUNTERS = 5
     CLOSE = 6
+    REVOKE = 7
+    """One that is older than a kind refuses it, as it does everything that it does not know."""
+    LOOK = 8
 
 
 class Status(IntEnum):
@@ -170,7 +176,36 @@ class Counters:
         return _packed_head(Kind.COUNTERS, 0, self.sequence)
 
 
-Request = Arm | Disarm | Open | Close | Reload | Counters
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Take from each label what it holds, at once and whatever its time: the lease, and every flow it let in.
+
+    It bears no time after which it is too late: taking away late is taking away.
+    """
+
+    sequence: int
+    digest: bytes
+    held: tuple[Held, ...]
+
+    def pack(self) -> bytes:
+        return _packed_head(Kind.REVOKE, len(self.held), self.sequence) + self.digest + packed_held(self.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is left of what each label holds, and what went through. `final`: of this it is not asked again."""
+
+    sequence: int
+    digest: bytes
+    held: tuple[Held, ...]
+    final: bool
+
+    def pack(self) -> bytes:
+        head = _packed_head(Kind.LOOK, len(self.held), self.sequence)
+        return head + bytes([self.final]) + self.digest + packed_held(self.held)
+
+
+Request = Arm | Disarm | Open | Close | Reload | Counters | Revoke | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +213,10 @@ class Answer:
     """The answer to the request of the same sequence.
 
     `numbers` of an OPEN: the whole seconds left of each service, in the order asked; of a CLOSE: how many leases of
-    each were ended; of COUNTERS: as said there.
+    each were ended; of COUNTERS: as said there; of a REVOKE: how many leases of each were taken from its label, in the
+    order named, and at last how many flows and sockets were ended in all; of a LOOK: first whether the kernel counts
+    (1 or 0), then of each the ms left of the label's own lease, the flows there are, and the packets and bytes in and
+    the packets and bytes out.
     """
 
     sequence: int
@@ -220,6 +258,12 @@ def unpack_request(data: bytes) -> Request:
         if count or rest:
             raise Malformed("COUNTERS with more than a head")
         return Counters(sequence)
+    if kind == Kind.REVOKE:
+        return Revoke(sequence, *_digest_and_held(rest, count))
+    if kind == Kind.LOOK:
+        if rest[:1] not in (b"\0", b"\1"):
+            raise Malformed("a LOOK that is neither final nor not")
+        return Look(sequence, *_digest_and_held(rest[1:], count), rest[0] == 1)
     raise Malformed(f"request of unknown kind {kind}")
 
 
@@ -249,6 +293,15 @@ def _unpack_close(sequence: int, count: int, rest: bytes) -> Close:
         raise Malformed("a CLOSE with seconds")
     services = tuple(each.service for each in asked.wanted)
     return Close(sequence, asked.not_after_ms, asked.digest, asked.source, asked.destination, asked.label, services)
+
+
+def _digest_and_held(rest: bytes, count: int) -> tuple[bytes, tuple[Held, ...]]:
+    if len(rest) < DIGEST_LENGTH:
+        raise Malformed("what is held, without a digest")
+    try:
+        return rest[:DIGEST_LENGTH], unpack_held(rest[DIGEST_LENGTH:], count)
+    except ValueError as error:
+        raise Malformed(f"what is held: {error}") from error
 
 
 def _packed_leases(kind: Kind, asked: Open | Close, items: Iterable[tuple[int, int]]) -> bytes:

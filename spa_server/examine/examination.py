@@ -138,6 +138,7 @@ def _machine(config: ServerConfig, trial: Trial, around: Surroundings) -> Iterat
     yield from machine.clock_findings(machine.read_clock(), config.max_skew_s)
     calls_ip = _text("/proc/sys/net/bridge/bridge-nf-call-iptables").strip() == "1"
     yield from machine.past_nftables(around, calls_ip)
+    yield from machine.counting_findings(_text("/proc/sys/net/netfilter/nf_conntrack_acct").strip())
     virtual = machine.virtual_services(_text("/proc/thread-self/net/ip_vs"))
     yield from machine.ipvs_findings(virtual, around, config.services)
 

@@ -112,6 +112,18 @@ def past_nftables(around: Surroundings, bridge_calls_ip: bool) -> Iterator[Findi
             )
 
 
+def counting_findings(counted: str) -> Iterator[Finding]:
+    """Whether connection tracking counts bytes. `counted`: what its switch says, "" where there is none."""
+    if counted and counted != "1":
+        yield Finding(
+            "traffic-uncounted",
+            Severity.NOTE,
+            "the kernel does not count what goes through a connection, so the audit trail does not tell it",
+            f"net.netfilter.nf_conntrack_acct = {counted}",
+            "sysctl -w net.netfilter.nf_conntrack_acct=1",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualService:
     """A port that IPVS balances over real servers."""

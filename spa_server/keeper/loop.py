@@ -18,6 +18,7 @@ from pathlib import Path
 
 from spa_server import notify
 from spa_server.config import ConfigError, ServerConfig
+from spa_server.enforce.accounts import count
 from spa_server.enforce.netlink import KernelError
 from spa_server.enforce.nft_program import PerimeterError
 from spa_server.enforce.requests import MESSAGE_LARGEST, Answer, Status
@@ -68,6 +69,7 @@ class Keeper:
         refuse_second_keeper(config.perimeter_folder / CONTROL)
         self._table = KeptTable(own=own, stored=stored)
         self.standing = Standing(config_path, config, self._table, self._tell_disarmed)
+        count()  # or its unit has done it: in a sandbox this process may not
         self._disarm_all()
         self._orders = bind_orders(config.perimeter_folder / CONTROL)
         self._listener = None if self._serves_one_only else bind_channel(config.perimeter_folder, config.user)
@@ -86,6 +88,7 @@ class Keeper:
             self._selector = selector
             self._on_readable(caught, lambda: self._heed(caught))
             self._on_readable(self._orders, self._serve_order)
+            self._on_readable(self.standing.firewall.accounts.socket, self.standing.firewall.accounts.take)
             if self._listener is not None:
                 self._on_readable(self._listener, self._accept)
             if self._channel is not None:
@@ -130,6 +133,7 @@ class Keeper:
         for sock in (self._orders, self._listener, self._channel):
             if sock is not None:
                 sock.close()
+        self.standing.firewall.accounts.close()
         self._table.close()
 
     def _on_readable(self, sock: socket.socket, call: Callable[[], None]) -> None:

@@ -5,9 +5,10 @@ It must not know the kernel: it knows the channel's other end, and services by t
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from spa_server.decide.decision import Closing, Grant
@@ -19,9 +20,13 @@ from spa_server.enforce.client import (
     FirewallGone,
     FirewallSilent,
     FirewallStale,
+    Revoked,
+    Standing,
 )
+from spa_server.enforce.held import MAX_HELD, Held
 from spa_server.enforce.requests import MAX_SERVICES, Wanted
 from spa_server.listen.knocks import GrantFailed
+from spa_server.remember.sessions import SessionKey
 from spa_server.service import Service
 
 AWAY = "the firewall process (spa-perimeter) is away, and nothing is opened until it is back"
@@ -45,6 +50,8 @@ class PerimeterCounts:
     services: dict[str, ServiceCount]
 
 
+MOST_TUPLES_REVOKED = 4_096
+"""About how many pairs of a host and a port one request takes back: a request is answered within two seconds."""
 MOST_UNCONFIRMED = 1_000
 """Grants without an answer that are remembered; each has cost the firewall process its life, or this one seconds."""
 
@@ -92,7 +99,11 @@ class FirewallLink:
     def join(self, channel: socket.socket, knock_ports: Sequence[int], services: Sequence[Service]) -> None:
         """Ask the one at the other end of `channel` from now on. It has no tag armed, and may be of an older file."""
         self._connection = FirewallClient(channel, perimeter_digest(knock_ports, services), alive=self._alive)
-        self._numbers = _numbered(services)
+        self._know(services)
+
+    def _know(self, services: Sequence[Service]) -> None:
+        self._numbers = {service.name: number for number, service in enumerate(services)}
+        self._tuples = {each.name: max(1, len(each.hosts)) * sum(1 for _ in each.ports()) for each in services}
 
     def lose(self) -> None:
         """The firewall process is gone: close the channel to it."""
@@ -114,7 +125,7 @@ class FirewallLink:
         Live leases of services that remain stay. After FirewallSilent it may or may not have done it.
         """
         self._client.reload(perimeter_digest(knock_ports, services))
-        self._numbers = _numbered(services)
+        self._know(services)
         self.is_stale = False
 
     def counts(self) -> PerimeterCounts:
@@ -155,10 +166,58 @@ class FirewallLink:
     def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
         """Close what the label has open of these; the services of which something was. Raises GrantFailed."""
         try:
-            return self._close(closing, label)
+            with self._heeding_staleness():
+                return self._close(closing, label)
+        except FirewallError as error:
+            raise GrantFailed(str(error)) from error
+
+    def revoke_leases(self, held: Sequence[SessionKey]) -> Revoked:
+        """Take all of it away at once, flows included; how many leases of each, and flows, that were. FirewallError.
+
+        What is held of a service that the configuration does not have any more has been ended with the service.
+        """
+        leases, flows = [0] * len(held), 0
+        with self._heeding_staleness():
+            for batch in self._batches(held):
+                revoked = self._client.revoke([each for _, each in batch])
+                for (at, _), count in zip(batch, revoked.leases, strict=True):
+                    leases[at] = count
+                flows += revoked.flows
+        return Revoked(tuple(leases), flows)
+
+    def look(self, held: Sequence[SessionKey], *, final: bool) -> tuple[Standing, ...]:
+        """What is left of each, and what went through; of a service that is gone, nothing. Raises FirewallError."""
+        found = [Standing(0, 0, None)] * len(held)
+        with self._heeding_staleness():
+            for batch in self._batches(held):
+                standings = self._client.look([each for _, each in batch], final=final)
+                for (at, _), standing in zip(batch, standings, strict=True):
+                    found[at] = standing
+        return tuple(found)
+
+    @contextlib.contextmanager
+    def _heeding_staleness(self) -> Iterator[None]:
+        try:
+            yield
         except FirewallError as error:
             self.is_stale |= isinstance(error, FirewallStale)
-            raise GrantFailed(str(error)) from error
+            raise
+
+    def _batches(self, held: Sequence[SessionKey]) -> Iterator[list[tuple[int, Held]]]:
+        """What is held, with its place, as many at a time as are done soon."""
+        batch: list[tuple[int, Held]] = []
+        tuples = 0
+        for at, each in enumerate(held):
+            number = self._numbers.get(each.service)
+            if number is None:
+                continue
+            if len(batch) == MAX_HELD or tuples >= MOST_TUPLES_REVOKED:
+                yield batch
+                batch, tuples = [], 0
+            batch.append((at, Held(each.label, each.source, each.destination, number)))
+            tuples += self._tuples[each.service]
+        if batch:
+            yield batch
 
     def close_unconfirmed(self) -> None:
         """Take back what may have been opened without an answer; to be asked every turn. Raises FirewallError."""
@@ -189,7 +248,3 @@ def _is_same_way(each: _Unconfirmed, grant: Grant, label: str) -> bool:
     """Whether the grant is to the same device on the same way, so that closing what is in doubt would end it."""
     ends = grant.source, grant.destination
     return each.label == label and (each.closing.source, each.closing.destination) == ends
-
-
-def _numbered(services: Sequence[Service]) -> dict[str, int]:
-    return {service.name: number for number, service in enumerate(services)}

@@ -97,6 +97,16 @@ def changes(before: Holders, after: Holders) -> str:
     return ", ".join(said)
 
 
+def has_lost(before: Holders, after: Holders) -> bool:
+    """Whether a device, its user or a credential of the former reading is another one, or gone."""
+    return any(
+        not isinstance(now := after.get(holder_id), DeviceHolder)
+        or (now.device, now.user_enabled, now.credential) != (holder.device, holder.user_enabled, holder.credential)
+        for holder_id, holder in before.items()
+        if isinstance(holder, DeviceHolder)
+    )
+
+
 def _shut_out_users(holders: Holders) -> set[str]:
     devices = (holder for holder in holders.values() if isinstance(holder, DeviceHolder))
     return {holder.device.user for holder in devices if not holder.user_enabled}

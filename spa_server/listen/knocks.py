@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,7 +39,9 @@ from spa_server.listen.clock import Instant
 from spa_server.listen.enrolments import Enrolled, enrol
 from spa_server.listen.gate import ArmedTag, Gate, Slots
 from spa_server.listen.holders import Asker, DeviceHolder, InviteHolder
+from spa_server.listen.live import LiveSessions
 from spa_server.listen.membership import Membership
+from spa_server.listen.session import Live, begun
 from spa_server.listen.trust import Judging, Trust, Why
 from spa_server.listen.verdict import Verdict, seal_verdict, told
 from spa_server.remember.delegations import Delegations, is_revoked
@@ -95,6 +97,7 @@ class KnockHandler:
         delegations: Delegations,
         account: Account,
         trust: Trust,
+        live: LiveSessions,
         leases: LeaseOpener,
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -106,6 +109,7 @@ class KnockHandler:
         self._delegations = delegations
         self._account = account
         self._trust = trust
+        self._live = live
         self._leases = leases
         self._random_bytes = random_bytes
 
@@ -184,6 +188,8 @@ class KnockHandler:
         unrecorded = self._use(armed)
         if unrecorded is not None:
             return self._refuse(arrival, asker, unrecorded)
+        if not asker.delegate:
+            self._live.heard(asker.label, read.posture, arrival.at)
         standing, delegated = holder.standing(arrival.at.wall_s), self._delegated(asker, arrival.at)
         if read.action in (Action.APPROVE, Action.DENY):
             return self._refuse(arrival, asker, Refused(Refusal.NO_SUCH_REQUEST, str(read.request)))
@@ -198,7 +204,8 @@ class KnockHandler:
         self._tell_faults(judging)
         if isinstance(decision, Refused):
             return self._refuse(arrival, asker, decision, wanted=read.services, why=why)
-        unrecorded = self._record(arrival, asker, decision, why)
+        sessions = begun(arrival, asker, armed.holder, read, decision, judging.context)
+        unrecorded = self._record(arrival, asker, decision, why, sessions)
         if unrecorded is not None:
             return self._refuse(arrival, asker, unrecorded)
         return self._grant(arrival, asker, decision, read.time_ms - arrival.at.wall_ms, why)
@@ -314,9 +321,12 @@ class KnockHandler:
             return Refused(Refusal.BEFORE_START)
         return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
 
-    def _record(self, arrival: Arrival, asker: Asker, grant: Grant, why: Why) -> Refused | None:
-        """Write down what is about to be had: its source, to shut it out there later, the delegation, and all of it in
-        the audit trail, so that no kill between the kernel's doing and the record of it can hide a grant.
+    def _record(
+        self, arrival: Arrival, asker: Asker, grant: Grant, why: Why, sessions: Sequence[Live]
+    ) -> Refused | None:
+        """Write down what is about to be had: its source, to shut it out there later, the delegation, all of it in the
+        audit trail, so that no kill between the kernel's doing and the record of it can hide a grant, and the sessions,
+        so that they can be judged again.
         """
         try:
             for label in {asker.holder.device.label, asker.label}:
@@ -324,6 +334,7 @@ class KnockHandler:
             if asker.certificate is not None:
                 self._delegations.note(asker.holder.device, asker.certificate, arrival.at.wall_s)
             self._account.granting(arrival, asker, grant, why)
+            self._live.granting(sessions)
         except NotRecorded as error:
             return self._unrecorded(error)
         except NotWritten as error:
@@ -351,7 +362,9 @@ class KnockHandler:
         try:
             left_s = self._leases.open_leases(grant, asker.label)
         except GrantFailed as error:
+            self._live.failed()
             return self._undone(arrival, asker, f"the lease for {asker.label} was not opened: {error}")
+        self._live.granted(left_s, arrival.at)
         self._account.granted(arrival, asker, grant, left_s, skew_ms, why)
         services = tuple(told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
         return Verdict(None, services, asker.label)
@@ -361,6 +374,7 @@ class KnockHandler:
             closed = self._leases.close_leases(closing, asker.label)
         except GrantFailed as error:
             return self._undone(arrival, asker, f"the leases of {asker.label} were not closed: {error}")
+        self._live.closed(closing, asker.label, closed, arrival.at)
         self._account.closed(arrival, asker, closing, closed)
         return Verdict(None, tuple(told(service, 0) for service in closed[:MAX_SERVICES]), asker.label)
 

@@ -11,7 +11,7 @@ import logging
 from spa_protocol.tag import TagKind
 from spa_server.listen.clock import Instant
 from spa_server.listen.gate import Gate, Slots
-from spa_server.listen.holders import Holders, InviteHolder, changes, read_holders
+from spa_server.listen.holders import Holders, InviteHolder, changes, has_lost, read_holders
 from spa_server.remember.delegations import Delegations, Revoked
 from spa_server.remember.fence import first_open_window
 from spa_server.remember.registry import Registry
@@ -45,6 +45,8 @@ class Membership:
         self.gate = gate
         self.holders: Holders = {}
         self.revoked: Revoked = {}
+        self.losses = 0
+        """How often something that was there was seen changed or gone: who was let in by it has to be judged again."""
         self._delegations = delegations
         self._users = users
         self._delegates = delegates
@@ -96,6 +98,7 @@ class Membership:
 
     def read_again(self, now: Instant) -> None:
         """Read the registry, and arm and disarm what has changed; also drops what has expired meanwhile."""
+        before, revoked = self.holders, self.revoked
         self.revoked = self._delegations.revoked()
         self.holders = read_holders(
             self.registry,
@@ -104,6 +107,7 @@ class Membership:
             delegates=self._delegates,
             shut_out_users=self._users.disabled(),
         )
+        self.losses += revoked != self.revoked or has_lost(before, self.holders)
         keys = {holder_id: holder.keys for holder_id, holder in self.holders.items()}
         self.gate.set_holders(keys, now.wall_ms, self.first_window(now))
 

@@ -152,6 +152,7 @@ class NetworkProcess:
                 self._faults.attempt("configuration", self._take_over)
             self._faults.attempt("leases in doubt", self._link.close_unconfirmed)
             self._faults.attempt("gate", lambda: self._judge.keep_up(now))
+            self._faults.attempt("live sessions", lambda: self._judge.keep_sessions(now))
         self._port.listen(not self._rejoining.holds_knocks)
         self._faults.attempt("state", lambda: self._judge.keep_house(now))
         self._faults.attempt("audit trail", self._recorder.settle)
@@ -210,7 +211,8 @@ class NetworkProcess:
         hang_up_s = self._control.next_deadline_s()
         limits_s = (
             MOST_SLEEP_S,
-            self._judge.next_renewal_s(self._clock()),
+            self._judge.next_renewal_s(now := self._clock()),
+            self._judge.next_look_s(now),
             self._heartbeat.left_s(),
             self._faults.next_try_s(),
             self._rejoining.left_s(),
@@ -262,10 +264,14 @@ class NetworkProcess:
         # A table that was replaced has no tags: whoever knocks once this is done must find the gate armed.
         self._heed_firewall()
         self._faults.attempt("gate", lambda: self._judge.keep_up(self._clock()))
+        # Nobody stays inside whom the new policy shuts out: the reload is done when they are out.
+        self._faults.attempt("live sessions", lambda: self._judge.keep_sessions(self._clock()))
 
     def _refresh(self) -> Answer:
         try:
-            self._judge.keep_up(self._clock())
+            self._judge.keep_up(now := self._clock())
+            self._judge.live.look_again()
+            self._judge.keep_sessions(now)
         except (StateError, FirewallError) as error:
             log.error("an edit of the registry could not be taken in: %s", error)
             return {"error": str(error)}

@@ -3,7 +3,7 @@
 Knows SQL only. What a row means is told by the module that reads it: `registry` (device, credential, invite),
 `delegations` (delegation, revoked_delegation), `used` (used, used_floor, used_forced), `users` (user, factor),
 `requests` (request, approval), `sources` (source_of_device), `baseline` (baseline_network, baseline_hours,
-baseline_place, baseline_posture), `refusals` (refusal) and `fence` (boot).
+baseline_place, baseline_posture), `sessions` (live_session), `refusals` (refusal) and `fence` (boot).
 """
 
 from __future__ import annotations
@@ -118,7 +118,22 @@ _BASELINES = (
     ) STRICT, WITHOUT ROWID
     """,
 )
-_SESSIONS: tuple[str, ...] = ()
+_SESSIONS = (
+    # Every lease that was granted and may not have ended: so that a process that starts knows who is inside. `facts` is
+    # the writer's own text; `spared` is set by a command that shuts somebody out and leaves them what they have open.
+    """
+    CREATE TABLE live_session (
+      label TEXT NOT NULL,
+      source TEXT NOT NULL,
+      destination TEXT NOT NULL,
+      service TEXT NOT NULL,
+      boot_id TEXT NOT NULL,
+      facts TEXT NOT NULL,
+      spared INTEGER NOT NULL DEFAULT 0,
+      PRIMARY KEY (label, source, destination, service)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 _TRUST = (*_USERS, *_BASELINES, *_REQUESTS, *_SESSIONS)
 
 TABLES = (

@@ -46,6 +46,7 @@ def record(event: Event, time_ms: int) -> dict[str, object]:
     if event.policies:
         told["rule"] = {"id": [each[:LONGEST_TEXT] for each in event.policies[:MOST_NAMED]]}
     told.update(_people(event))
+    _tell_session(told, event)
     own = _own(event)
     if own:
         told["spa"] = own
@@ -99,6 +100,22 @@ def _people(event: Event) -> dict[str, object]:
     if concerned:
         user["target"] = {"name": concerned}
     return {"user": user}
+
+
+def _tell_session(told: dict[str, object], event: Event) -> None:
+    """How long it was, and what each end sent: ECS has the one under `event`, in ns, the other under the ends."""
+    kind, traffic = told["event"], event.traffic
+    if event.lasted_ms is not None and isinstance(kind, dict):
+        kind["duration"] = _exact(event.lasted_ms * 1_000_000)
+    if traffic is None:
+        return
+    for end, packets, octets in (
+        ("source", traffic.packets_in, traffic.octets_in),
+        ("destination", traffic.packets_out, traffic.octets_out),
+    ):
+        known = told.setdefault(end, {})
+        if isinstance(known, dict):
+            known.update(packets=_exact(packets), bytes=_exact(octets))
 
 
 def _own(event: Event) -> dict[str, object]:

@@ -235,6 +235,22 @@ REVOKED = EventType(
     "end",
     "leases and their connections were ended before their time",
 )
+CUT = EventType(
+    "cut",
+    "4602628390324914833a736d2cc880e5",
+    logging.INFO,
+    "session",
+    "end",
+    "what a device had open was ended, connections included, for it would be refused by now; event.reason says why",
+)
+SESSION_ENDED = EventType(
+    "session-ended",
+    "f9e9d676e49644d39ba27d21fdf7cba0",
+    logging.INFO,
+    "session",
+    "end",
+    "what a knock opened is over; with what went through meanwhile, where the kernel counts it",
+)
 RELOADED = EventType(
     "reloaded",
     "2d61b25b6a6b462d8f41d70d2e007d91",

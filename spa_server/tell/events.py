@@ -13,6 +13,7 @@ from spa_protocol.posture import Posture
 from spa_server.service import Address
 from spa_server.tell.chain import Checkpoint
 from spa_server.tell.event_types import TYPES, EventType
+from spa_server.traffic import Traffic
 
 
 class Outcome(StrEnum):
@@ -42,7 +43,8 @@ class Event:
     `services` are pairs of a name and seconds. `session` is the same in all records of one knock or one command.
     `risk` is the score, 0 to 100, and `risk_parts` what it is the sum of; `policies` are the ids of those that decided,
     in the policy of that hash; `request` is the number of a wish that somebody has to approve. `count` is how many
-    there were, where one event stands for several; `checkpoint` is of the audit trail.
+    there were, where one event stands for several; `checkpoint` is of the audit trail. `lasted_ms` is how long a
+    session was open, `traffic` what went through it, None where nobody counted.
     """
 
     type: EventType
@@ -67,6 +69,8 @@ class Event:
     request: int = 0
     count: int = 0
     checkpoint: Checkpoint | None = None
+    lasted_ms: int | None = None
+    traffic: Traffic | None = None
 
 
 def happened(log: logging.Logger, event: Event) -> None:

@@ -240,7 +240,11 @@ def test_the_client_side_imports_no_kernel_code() -> None:
         "print(*sorted(m for m in sys.modules if m.startswith(('spa_server.enforce.', 'pyroute2'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["spa_server.enforce.client", "spa_server.enforce.requests"]
+    assert done.stdout.split() == [
+        "spa_server.enforce.client",
+        "spa_server.enforce.held",
+        "spa_server.enforce.requests",
+    ]
 
 
 @pytest.mark.parametrize("version", FAMILIES)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from spa_server.enforce.held import MAX_HELD, Held
 from spa_server.enforce.requests import (
     MAX_SERVICES,
     MAX_TAGS,
@@ -19,6 +20,7 @@ from spa_server.enforce.requests import (
     Open,
     Reload,
     Request,
+    Revoke,
     Status,
     Wanted,
     sequence_of,
@@ -36,12 +38,15 @@ digests = st.binary(min_size=8, max_size=8)
 opens = st.builds(Open, sequences, times, digests, four, four, labels, services_wanted) | st.builds(
     Open, sequences, times, digests, six, six, labels, services_wanted
 )
+services = st.integers(0, 65535)
+held = st.builds(Held, labels, four, four, services) | st.builds(Held, labels, six, six, services)
 requests: st.SearchStrategy[Request] = (
     st.builds(Arm, sequences, sequences, tags)
     | st.builds(Disarm, sequences, tags)
     | opens
     | st.builds(Reload, sequences, digests)
     | st.builds(Counters, sequences)
+    | st.builds(Revoke, sequences, digests, st.lists(held, max_size=5).map(tuple))
 )
 answers = st.builds(Answer, sequences, st.sampled_from(Status), st.lists(times, max_size=100).map(tuple))
 
@@ -78,7 +83,11 @@ def test_a_cut_or_longer_request_is_malformed(request: Request) -> None:
 def test_the_largest_of_each_fits_a_packet() -> None:
     one = ip_address("2001:db8::1")
     services = tuple(Wanted(number, 300) for number in range(MAX_SERVICES))
-    for request in (Arm(1, 60_000, (bytes(8),) * MAX_TAGS), Open(1, 0, bytes(8), one, one, "a" * 63, services)):
+    for request in (
+        Arm(1, 60_000, (bytes(8),) * MAX_TAGS),
+        Open(1, 0, bytes(8), one, one, "a" * 63, services),
+        Revoke(1, bytes(8), (Held("a" * 88, one, one, 65535),) * MAX_HELD),
+    ):
         assert len(request.pack()) < 65536
         assert unpack_request(request.pack()) == request
 

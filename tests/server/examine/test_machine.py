@@ -14,6 +14,7 @@ from spa_server.examine.listeners import Listener, Process
 from spa_server.examine.machine import (
     Clock,
     clock_findings,
+    counting_findings,
     ipvs_findings,
     past_nftables,
     read_clock,
@@ -85,6 +86,12 @@ def test_real_servers_of_ipvs_are_ways_around() -> None:
     wiki = service("wiki", 7443, forward_to="10.9.0.2:443")
     (danger,) = ipvs_findings(found, BOTH, (wiki,))
     assert danger.remedy == "ipvsadm -D -t 198.51.100.1:9443"
+
+
+def test_a_kernel_that_does_not_count_is_noted() -> None:
+    assert ids(counting_findings("0")) == ["traffic-uncounted"]
+    assert ids(counting_findings("1")) == []
+    assert ids(counting_findings("")) == [], "without a perimeter there may be no connection tracking at all"
 
 
 def test_xdp_programs_and_bridges_that_pass_by_are_noted() -> None:

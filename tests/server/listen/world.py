@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -25,20 +25,23 @@ from spa_protocol.tag import TagKind
 from spa_server.decide.decision import Closing, Grant, Path
 from spa_server.decide.policy import Policy
 from spa_server.decide.vocabulary import DEFAULT_POLICY
-from spa_server.enforce.client import FirewallFailed, FirewallRefused
+from spa_server.enforce.client import FirewallFailed, FirewallRefused, Revoked, Standing
 from spa_server.enforce.firewall import LONGEST_TAG_TIMEOUT_MS
 from spa_server.listen.account import Account
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
 from spa_server.listen.gate import Gate, Slots, UsedInWindow
 from spa_server.listen.knocks import GrantFailed, KnockHandler, Rules
+from spa_server.listen.live import LiveSessions
 from spa_server.listen.membership import Membership
+from spa_server.listen.second_look import SecondLook
 from spa_server.listen.trust import Trust
 from spa_server.remember.delegations import Delegations
 from spa_server.remember.fence import enter_boot, mark_new
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.refusals import RefusalRing
 from spa_server.remember.registry import Registry
+from spa_server.remember.sessions import SessionKey, SessionRecord
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store, open_store
 from spa_server.remember.used import UsedSlots
@@ -47,6 +50,7 @@ from spa_server.remember.witness import Witness
 from spa_server.service import PortRange, Service
 from spa_server.tell.audit import NotWritten
 from spa_server.tell.events import Event
+from spa_server.traffic import Traffic
 
 SKEW_MS = 60_000
 SLOTS = 4
@@ -94,6 +98,10 @@ class RecordingFirewall:
     armings: list[tuple[frozenset[bytes], int]] = field(default_factory=list)
     granted: list[tuple[Grant, str]] = field(default_factory=list)
     closed: list[tuple[Closing, str]] = field(default_factory=list)
+    revoked: list[SessionKey] = field(default_factory=list)
+    left: dict[SessionKey, Standing] = field(default_factory=dict)
+    """What it says is left of what was granted; of what is not here, nothing."""
+    revoking_fails: bool = False
     arming_fails: bool = False
     opening_fails: bool = False
 
@@ -122,6 +130,17 @@ class RecordingFirewall:
         self.closed.append((closing, label))
         opened = {item.service for grant, whose in self.granted if whose == label for item in grant.services}
         return tuple(service for service in closing.services if service in opened)
+
+    def revoke_leases(self, held: Sequence[SessionKey]) -> Revoked:
+        if self.revoking_fails:
+            raise FirewallFailed("revoking fails in this test")
+        self.revoked += held
+        return Revoked(tuple(1 for _ in held), len(held))
+
+    def look(self, held: Sequence[SessionKey], *, final: bool) -> tuple[Standing, ...]:
+        if self.revoking_fails:
+            raise FirewallFailed("looking fails in this test")
+        return tuple(self.left.get(key, Standing(0, 0, Traffic(1, 60, 1, 60))) for key in held)
 
 
 @dataclass(slots=True)
@@ -279,6 +298,9 @@ class ListeningServer:
             max_skew_ms=SKEW_MS,
             now=now,
         )
+        trust = Trust(POLICY)
+        self.second_look = SecondLook(self.membership, trust, lambda: RULES)
+        self.live = LiveSessions(SessionRecord(self.store, self.boot_id), self.firewall, self.second_look.may_change)
         self.handler = KnockHandler(
             membership=self.membership,
             rules=RULES,
@@ -287,7 +309,8 @@ class ListeningServer:
             sources=SourcesOfDevices(self.store),
             delegations=self.delegations,
             account=self.account,
-            trust=Trust(POLICY),
+            trust=trust,
+            live=self.live,
             leases=self.firewall,
             random_bytes=os.urandom,
         )

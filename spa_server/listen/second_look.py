@@ -1,0 +1,62 @@
+"""A live session judged again: the decision on its knock as it would be now, by the registry, policy and time of now.
+
+All that the knock said is as it was, and older. It must not know what follows from the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from spa_protocol.refusal import Refusal
+from spa_server.decide.decision import Delegated, Refused, decide
+from spa_server.listen.clock import Instant
+from spa_server.listen.holders import Asker, DeviceHolder
+from spa_server.listen.knocks import Rules
+from spa_server.listen.membership import Membership
+from spa_server.listen.session import Live
+from spa_server.listen.trust import Judging, Trust
+from spa_server.remember.delegations import is_revoked
+
+
+class SecondLook:
+    """Judges live sessions by what stands in the registry and the configuration."""
+
+    def __init__(self, membership: Membership, trust: Trust, rules: Callable[[], Rules]) -> None:
+        self._membership = membership
+        self._trust = trust
+        self._rules = rules
+
+    def __call__(self, live: Live, now: Instant) -> Refused | None:
+        """Why the session's knock would be refused by now; None where it would not be."""
+        holder = self._membership.holders.get(live.holder)
+        if not isinstance(holder, DeviceHolder):
+            return Refused(Refusal.KEY_RETIRED)
+        device = holder.device
+        context = replace(live.context_at(now), user=device.user, roles=device.roles)
+        decision = decide(
+            live.as_knock(),
+            live.path,
+            holder.standing(now.wall_s),
+            self._rules().services,
+            Judging(self._trust.policy, context),
+            self._delegated(Asker(holder, live.certificate), now),
+        )
+        return decision if isinstance(decision, Refused) else None
+
+    def _delegated(self, asker: Asker, now: Instant) -> Delegated | None:
+        certificate, rules = asker.certificate, self._rules()
+        if certificate is None:
+            return None
+        revoked = is_revoked(self._membership.revoked, asker.holder.device.id, certificate.name, certificate.issued_s)
+        return Delegated(certificate, revoked, now.wall_ms, rules.max_delegation_s, rules.max_skew_ms)
+
+    def may_change(self, live: Live, now: Instant) -> int | None:
+        """When its delegation expires or its key retires (UTC, ms), whichever comes first."""
+        holder = self._membership.holders.get(live.holder)
+        times_ms: list[int] = []
+        if isinstance(holder, DeviceHolder) and holder.credential.retires_s is not None:
+            times_ms.append(holder.credential.retires_s * 1000)
+        if live.certificate is not None:
+            times_ms.append((live.certificate.expires_s - 1) * 1000 + 1)  # less than a whole second left is none
+        return min((each for each in times_ms if each > now.wall_ms), default=None)
