@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from spa_server.config import ServerConfig
+from spa_server.config import ConfigError, ServerConfig
 from spa_server.enforce.client import FirewallError
 from spa_server.listen.network import Ending, Inherited, NetworkProcess
 from spa_server.remember.damaged import keep_copy
@@ -30,7 +30,7 @@ def serve(config: ServerConfig, inherited: Inherited, *, alone: int) -> int:
             kept,
         )
         return BAD_STATE
-    except StateError as error:
+    except (StateError, ConfigError) as error:
         log.error("%s", error)
         return BAD_STATE
     except FirewallError as error:

@@ -110,6 +110,7 @@ _ANSWERS = {
     Outcome.FORBIDDEN: Refusal.POLICY_FORBIDS,
     Outcome.STEP_UP: Refusal.STEP_UP_NEEDED,
     Outcome.APPROVAL: Refusal.APPROVAL_NEEDED,
+    Outcome.TOO_RISKY: Refusal.RISK_TOO_HIGH,
     Outcome.FAULT: Refusal.POLICY_FAULT,
 }
 
@@ -132,7 +133,7 @@ def decide(
     A refusal that says APPROVAL_NEEDED is about the service. `judge`: the policy. `delegated`: by which certificate the
     knock comes; None where the device itself knocks.
     """
-    shut_out = _shut_out(device, delegated)
+    shut_out = shut_out_of(device, delegated)
     if shut_out is not None:
         return shut_out
     wanted = knock.services
@@ -160,7 +161,7 @@ def decide_close(
     delegated: Delegated | None = None,
 ) -> Closing | Refused:
     """What a knock to close gives back: any service that there is, whether or not it could be opened now."""
-    shut_out = _shut_out(device, delegated)
+    shut_out = shut_out_of(device, delegated)
     if shut_out is not None:
         return shut_out
     by_name = {service.name: service for service in services}
@@ -175,7 +176,8 @@ def decide_close(
     return Closing(source, path.destination, tuple(each for each in chosen if each.reaches(source.version)))
 
 
-def _shut_out(device: DeviceStanding, delegated: Delegated | None) -> Refused | None:
+def shut_out_of(device: DeviceStanding, delegated: Delegated | None) -> Refused | None:
+    """Why whoever asks is kept out whatever they want; None where they are not."""
     if not device.enabled:
         return Refused(Refusal.DEVICE_DISABLED)
     if not device.user_enabled:
@@ -198,7 +200,7 @@ def _choose(wanted: tuple[str, ...], services: Sequence[Service], judge: JudgeSe
     if not wanted:
         allowed = tuple(service for service in services if judge(service).is_allowed)
         if not allowed:
-            return Refused(Refusal.NOTHING_ALLOWED)
+            return _nothing(services, judge)
         return allowed if len(allowed) <= MAX_SERVICES else Refused(Refusal.NAME_SERVICES)
     by_name = {service.name: service for service in services}
     for name in wanted:
@@ -210,9 +212,19 @@ def _choose(wanted: tuple[str, ...], services: Sequence[Service], judge: JudgeSe
     return tuple(by_name[name] for name in wanted)
 
 
+def _nothing(services: Sequence[Service], judge: JudgeService) -> Refused:
+    """Why nothing opens for a knock that names nothing: where a second factor would do, that is said."""
+    for service in services:
+        judgement = judge(service)
+        if judgement.outcome in (Outcome.STEP_UP, Outcome.TOO_RISKY):
+            return refused(service.name, judgement)
+    return Refused(Refusal.NOTHING_ALLOWED)
+
+
 def refused(service: str, judgement: Judgement) -> Refused:
     """The refusal that follows from what the policy says of a service, which is not that it is allowed."""
-    about = ", ".join(judgement.policies) if judgement.outcome is Outcome.FORBIDDEN else service
+    says_by_what = judgement.outcome in (Outcome.FORBIDDEN, Outcome.TOO_RISKY)
+    about = ", ".join(judgement.policies) if says_by_what else service
     return Refused(_ANSWERS[judgement.outcome], about)
 
 

@@ -47,6 +47,8 @@ class Outcome(Enum):
     """A second factor would do, and perhaps an approval besides."""
     APPROVAL = auto()
     """Somebody's approval would do."""
+    TOO_RISKY = auto()
+    """The policy allows it, and the risk is too high."""
     FAULT = auto()
     """There was an error, so it counts for nothing."""
 

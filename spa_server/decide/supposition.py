@@ -121,6 +121,7 @@ def sentence(judgement: Judgement, service: str) -> str:
         "FORBIDDEN": f"{service} stays shut: forbidden{by}",
         "STEP_UP": f"{service} opens with a second factor{by}",
         "APPROVAL": f"{service} opens when somebody approves it{by}",
+        "TOO_RISKY": f"{service} stays shut: the risk is too high{by}",
         "FAULT": f"{service} stays shut: the policy could not be evaluated: {'; '.join(judgement.errors)}",
     }
     return said[judgement.outcome.name]

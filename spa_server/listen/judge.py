@@ -13,6 +13,7 @@ from spa_server.config import ServerConfig
 from spa_server.decide.decision import Refused
 from spa_server.decide.policy import Policy
 from spa_server.listen.account import Account, FirstRecord
+from spa_server.listen.approvals import Approvals
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
 from spa_server.listen.firewall_link import FirewallLink
@@ -20,20 +21,24 @@ from spa_server.listen.gate import Gate, Slots
 from spa_server.listen.knocks import KnockHandler, Rules
 from spa_server.listen.live import LiveSessions, MayChange
 from spa_server.listen.membership import Membership
+from spa_server.listen.risk_watch import RiskWatch
 from spa_server.listen.second_look import SecondLook
 from spa_server.listen.session import Live
 from spa_server.listen.trust import Trust
+from spa_server.remember.baseline import Baselines
 from spa_server.remember.delegations import Delegations
 from spa_server.remember.fence import enter_boot, read_boot_id
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.refusals import RefusalRing
 from spa_server.remember.registry import Registry
+from spa_server.remember.requests import Requests
 from spa_server.remember.sessions import SessionRecord
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store
 from spa_server.remember.used import UsedSlots
 from spa_server.remember.users import Users
 from spa_server.remember.witness import Witness
+from spa_server.risk_lists import read_lists
 from spa_server.tell.counts import Counts
 
 HOUSEKEEPING_MS = 60_000
@@ -70,7 +75,7 @@ class Judge:
         """`judge_again`: what is said to a live session by now; by default, what would be said to its knock.
         `may_change`: when that may be another answer because time has passed.
 
-        Raises StateError and FirewallError.
+        Raises StateError, FirewallError, and ConfigError where a list that it names cannot be read.
         """
         self.store = store
         registry = Registry(store)
@@ -95,7 +100,10 @@ class Judge:
             max_skew_ms=max_skew_ms,
             now=now,
         )
-        self._trust = Trust(policy)
+        self._baselines = Baselines(store)
+        self._risk = RiskWatch(self._baselines, config.risk, read_lists(config.risk))
+        self._approvals = Approvals(Requests(store), config.approval)
+        self._trust = Trust(policy, self._users, self._risk, self._approvals)
         self._rules = _rules(config)
         second_look = SecondLook(self._membership, self._trust, lambda: self._rules)
         self._judge_again = judge_again or second_look
@@ -146,6 +154,8 @@ class Judge:
         self._rules = _rules(config)
         self._handler.follow(self._rules)
         self._trust.follow(policy)
+        self._risk.follow(config.risk, read_lists(config.risk))
+        self._approvals.follow(config.approval)
         self._judged_losses = -1
         self._membership.follow(slots=_slots(config), max_skew_ms=config.max_skew_s * 1000)
 
@@ -202,6 +212,7 @@ class Judge:
         keep = max(LEAST_USED_KEPT, self._membership.gate.capacity)
         self._used.prune(keep, most_used(keep))
         self._sources.prune()
+        self._baselines.prune(now.wall_s)
         self._delegations.prune()
         self.store.checkpoint()
         self._housekept_ms = now.boot_ms

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Protocol
 
 from spa_protocol.body import VERSION, MalformedBody, MessageType, body_head
@@ -30,8 +31,11 @@ from spa_server.decide.decision import (
     decide,
     decide_close,
     freshness,
+    refused,
     services_of_roles,
+    shut_out_of,
 )
+from spa_server.decide.policy import Outcome
 from spa_server.enforce.client import FirewallError
 from spa_server.listen.account import Account
 from spa_server.listen.arrival import Arrival
@@ -46,6 +50,8 @@ from spa_server.listen.trust import Judging, Trust, Why
 from spa_server.listen.verdict import Verdict, seal_verdict, told
 from spa_server.remember.delegations import Delegations, is_revoked
 from spa_server.remember.identity import ServerIdentity
+from spa_server.remember.requests import Request
+from spa_server.remember.sessions import SessionKey
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import StateError
 from spa_server.remember.used import NotRecorded, Use, UsedSlots
@@ -152,7 +158,7 @@ class KnockHandler:
             return None
         opened = unseal(arrival.datagram, holder.keys.request_seal)
         if opened is None:
-            self._refuse(arrival, _asker(holder), Refused(Refusal.NOT_OPENED))
+            self._refuse_unverified(arrival, _asker(holder), Refusal.NOT_OPENED)
             return None
         if isinstance(holder, DeviceHolder):
             verdict = self._judge_knock(arrival, holder, armed, opened)
@@ -185,30 +191,85 @@ class KnockHandler:
                 # The clock may be wrong just now: once it is right, whoever recorded this could send it again.
                 self._used.void(_slot(armed))
             return self._refuse(arrival, asker, untimely, read.time_ms - arrival.at.wall_ms)
-        unrecorded = self._use(armed)
+        unrecorded = self._use(armed, arrival, asker)
         if unrecorded is not None:
             return self._refuse(arrival, asker, unrecorded)
+        try:
+            return self._judge_verified(arrival, asker, armed, read)
+        except StateError as error:
+            log.error("nothing is opened while the state cannot be read: %s", error)
+            return self._refuse(arrival, asker, Refused(Refusal.NOT_RECORDED))
+
+    def _judge_verified(self, arrival: Arrival, asker: Asker, armed: ArmedTag, read: Knock) -> Verdict:
+        """A knock that is good in itself. Raises StateError."""
+        holder = asker.holder
         if not asker.delegate:
             self._live.heard(asker.label, read.posture, arrival.at)
         standing, delegated = holder.standing(arrival.at.wall_s), self._delegated(asker, arrival.at)
-        if read.action in (Action.APPROVE, Action.DENY):
-            return self._refuse(arrival, asker, Refused(Refusal.NO_SUCH_REQUEST, str(read.request)))
         if read.action is Action.CLOSE:
             closing = decide_close(read, arrival.path, standing, self._rules.services, delegated)
             if isinstance(closing, Refused):
                 return self._refuse(arrival, asker, closing, wanted=read.services)
             return self._close(arrival, asker, closing)
-        judging = self._trust.judging(arrival, asker, read)
+        shut_out = shut_out_of(standing, delegated)
+        if shut_out is not None:
+            return self._refuse(arrival, asker, shut_out, wanted=read.services)
+        if read.code and not self._trust.takes_code(asker, read.code, arrival.at):
+            return self._refuse(arrival, asker, Refused(Refusal.CODE_WRONG), wanted=read.services)
+        judging = self._judging(arrival, asker, read)
+        if read.action in (Action.APPROVE, Action.DENY):
+            return self._decide_on_request(arrival, asker, read, judging)
         decision = decide(read, arrival.path, standing, self._rules.services, judging, delegated)
         why = judging.why()
         self._tell_faults(judging)
         if isinstance(decision, Refused):
+            if decision.refusal is Refusal.APPROVAL_NEEDED:
+                device = asker.holder.device
+                number = self._trust.approvals.ask(device.user, device.label, decision.about, arrival.at.wall_s)
+                decision = Refused(decision.refusal, str(number))
+            if decision.refusal is Refusal.RISK_TOO_HIGH:
+                self._membership.note_change()  # what it has open is judged by this risk, too
             return self._refuse(arrival, asker, decision, wanted=read.services, why=why)
+        decision = _no_longer_than(decision, judging.approved_s)
         sessions = begun(arrival, asker, armed.holder, read, decision, judging.context)
         unrecorded = self._record(arrival, asker, decision, why, sessions)
         if unrecorded is not None:
             return self._refuse(arrival, asker, unrecorded)
-        return self._grant(arrival, asker, decision, read.time_ms - arrival.at.wall_ms, why)
+        return self._grant(arrival, asker, decision, read.time_ms - arrival.at.wall_ms, judging)
+
+    def _judging(self, arrival: Arrival, asker: Asker, knock: Knock) -> Judging:
+        source = arrival.path.source if knock.source is None else knock.source
+
+        def renews(service: str) -> bool:
+            return self._live.get(SessionKey(asker.label, source, arrival.path.destination, service)) is not None
+
+        first_use = not self._sources.of(asker.label)
+        return self._trust.judging(arrival, asker, knock, first_use=first_use, renews=renews)
+
+    def _decide_on_request(self, arrival: Arrival, asker: Asker, knock: Knock, judging: Judging) -> Verdict:
+        """Somebody approves or denies what another wants. Raises StateError."""
+        device, refusals = asker.holder.device, list[Refused]()
+
+        def may_decide(request: Request) -> bool:
+            judgement = judging.may_approve(request.service)
+            if judgement.outcome in (Outcome.STEP_UP, Outcome.TOO_RISKY, Outcome.FAULT):
+                refusals.append(refused(request.service, judgement))
+            return judgement.is_allowed
+
+        decided = self._trust.approvals.decide(
+            device.user,
+            device.label,
+            knock.request,
+            approve=knock.action is Action.APPROVE,
+            wanted_s=knock.lease_s,
+            now_s=arrival.at.wall_s,
+            may_decide=may_decide,
+        )
+        if isinstance(decided, Refused):
+            return self._refuse(arrival, asker, refusals[0] if refusals else decided, why=judging.why())
+        self._results["decided_on_request"] += 1
+        self._membership.note_change()
+        return Verdict(None, (), decided)
 
     @staticmethod
     def _tell_faults(judging: Judging) -> None:
@@ -221,7 +282,7 @@ class KnockHandler:
         if holder.delegated:
             return self._verified_of_delegate(arrival, holder, opened)
         if not opened.is_signed_by(holder.key, Domain.KNOCK, self._identity.public):
-            self._refuse(arrival, Asker(holder), Refused(Refusal.BAD_SIGNATURE))
+            self._refuse_unverified(arrival, Asker(holder), Refusal.BAD_SIGNATURE)
             return None
         try:
             knock = Knock.parse(opened.message)
@@ -246,7 +307,7 @@ class KnockHandler:
         if not certificate.is_signed_by(holder.key, self._identity.public) or not opened.is_signed_by(
             delegate, Domain.KNOCK, self._identity.public
         ):
-            self._refuse(arrival, Asker(holder), Refused(Refusal.BAD_SIGNATURE))
+            self._refuse_unverified(arrival, Asker(holder), Refusal.BAD_SIGNATURE)
             return None
         return knock
 
@@ -311,15 +372,21 @@ class KnockHandler:
             return Refused(Refusal.BEFORE_START)
         return None
 
-    def _use(self, armed: ArmedTag) -> Refused | None:
+    def _use(self, armed: ArmedTag, arrival: Arrival, asker: Asker) -> Refused | None:
         """Use the slot, at most once, written down before anything is decided."""
+        slot = _slot(armed)
         try:
-            use = self._used.use(*_slot(armed))
+            use = self._used.use(*slot)
         except NotRecorded as error:
             return self._unrecorded(error)
         if use is Use.RETIRED:
             return Refused(Refusal.BEFORE_START)
-        return None if use is Use.FIRST else Refused(Refusal.ALREADY_USED)
+        digest = blake2b(arrival.datagram, digest_size=16).digest()
+        if use is Use.FIRST:
+            self._trust.risk.used(slot, digest)
+            return None
+        self._trust.risk.used_again(asker.label, slot, digest, arrival.path.source, arrival.at)
+        return Refused(Refusal.ALREADY_USED)
 
     def _record(
         self, arrival: Arrival, asker: Asker, grant: Grant, why: Why, sessions: Sequence[Live]
@@ -358,14 +425,15 @@ class KnockHandler:
         log.error("nothing is opened while the audit trail cannot be written: %s", error)
         return Refused(Refusal.NOT_RECORDED)
 
-    def _grant(self, arrival: Arrival, asker: Asker, grant: Grant, skew_ms: int, why: Why) -> Verdict:
+    def _grant(self, arrival: Arrival, asker: Asker, grant: Grant, skew_ms: int, judging: Judging) -> Verdict:
         try:
             left_s = self._leases.open_leases(grant, asker.label)
         except GrantFailed as error:
             self._live.failed()
             return self._undone(arrival, asker, f"the lease for {asker.label} was not opened: {error}")
         self._live.granted(left_s, arrival.at)
-        self._account.granted(arrival, asker, grant, left_s, skew_ms, why)
+        self._trust.granted(judging, asker, arrival.at)
+        self._account.granted(arrival, asker, grant, left_s, skew_ms, judging.why())
         services = tuple(told(item.service, left) for item, left in zip(grant.services, left_s, strict=True))
         return Verdict(None, services, asker.label)
 
@@ -388,6 +456,11 @@ class KnockHandler:
         allowed = services_of_roles(enrolled.device.roles, self._rules.services)[:MAX_SERVICES]
         return Verdict(None, tuple(told(service, 0) for service in allowed), enrolled.device.label)
 
+    def _refuse_unverified(self, arrival: Arrival, who: Asker | InviteHolder, refusal: Refusal) -> None:
+        """Whoever sent it, it was not the device: it speaks against the network that it came from."""
+        self._trust.risk.invalid(arrival.path.source, arrival.at)
+        self._refuse(arrival, who, Refused(refusal))
+
     def _refuse(
         self,
         arrival: Arrival,
@@ -399,6 +472,14 @@ class KnockHandler:
     ) -> Verdict:
         self._account.refused(arrival, who, refused, self._rules.services, skew_ms, wanted, why)
         return Verdict(refused, (), refused.about)
+
+
+def _no_longer_than(grant: Grant, most_s: Mapping[str, int]) -> Grant:
+    """The grant, no service of it for longer than its approval holds."""
+    services = tuple(
+        replace(item, lease_s=min(item.lease_s, most_s.get(item.service.name, item.lease_s))) for item in grant.services
+    )
+    return replace(grant, services=services)
 
 
 def _slot(armed: ArmedTag) -> Slot:

@@ -79,6 +79,10 @@ class Membership:
         if self.gate.follow(slots=slots, max_skew_ms=max_skew_ms):
             self._is_rearming = True
 
+    def note_change(self) -> None:
+        """Something that who is inside was let in by may be otherwise now."""
+        self.losses += 1
+
     def tags_are_gone(self) -> None:
         """The kernel has lost the tags; the next `keep_time` arms them all."""
         self._is_restoring = True
@@ -90,6 +94,7 @@ class Membership:
             return
         before = self.holders
         self.read_again(now)
+        self.note_change()
         if self._version is not None:
             changed = changes(before, self.holders)
             if changed:

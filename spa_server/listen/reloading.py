@@ -10,6 +10,7 @@ import os
 from spa_server.config import ConfigError, ServerConfig, load
 from spa_server.decide.policy import Policy
 from spa_server.policy_file import read_policy
+from spa_server.risk_lists import read_lists
 
 FIXED = ("state_folder", "control_socket", "user", "audit_file", "audit_file_mib", "audit_files", "metrics")
 """Keys of [server] that a process is built on."""
@@ -31,6 +32,7 @@ def read_again(running: ServerConfig) -> tuple[ServerConfig, Policy]:
     try:
         config = load(running.path)
         policy = read_policy(config)
+        read_lists(config.risk)
     except ConfigError as error:
         hint: tuple[str, ...] = ()
         if running.path.exists() and not os.access(running.path, os.R_OK):

@@ -6,7 +6,6 @@ All that the knock said is as it was, and older. It must not know what follows f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from spa_protocol.refusal import Refusal
 from spa_server.decide.decision import Delegated, Refused, decide
@@ -15,8 +14,10 @@ from spa_server.listen.holders import Asker, DeviceHolder
 from spa_server.listen.knocks import Rules
 from spa_server.listen.membership import Membership
 from spa_server.listen.session import Live
-from spa_server.listen.trust import Judging, Trust
+from spa_server.listen.trust import Trust
 from spa_server.remember.delegations import is_revoked
+
+MINUTE_MS = 60_000
 
 
 class SecondLook:
@@ -32,15 +33,14 @@ class SecondLook:
         holder = self._membership.holders.get(live.holder)
         if not isinstance(holder, DeviceHolder):
             return Refused(Refusal.KEY_RETIRED)
-        device = holder.device
-        context = replace(live.context_at(now), user=device.user, roles=device.roles)
+        asker = Asker(holder, live.certificate)
         decision = decide(
             live.as_knock(),
             live.path,
             holder.standing(now.wall_s),
             self._rules().services,
-            Judging(self._trust.policy, context),
-            self._delegated(Asker(holder, live.certificate), now),
+            self._trust.again(live.context_at(now), asker, now),
+            self._delegated(asker, now),
         )
         return decision if isinstance(decision, Refused) else None
 
@@ -52,9 +52,12 @@ class SecondLook:
         return Delegated(certificate, revoked, now.wall_ms, rules.max_delegation_s, rules.max_skew_ms)
 
     def may_change(self, live: Live, now: Instant) -> int | None:
-        """When its delegation expires or its key retires (UTC, ms), whichever comes first."""
+        """When its delegation expires, its key retires or a minute is full (UTC, ms), whichever comes first.
+
+        Policies may go by hour, minute and weekday, and by how old things are.
+        """
         holder = self._membership.holders.get(live.holder)
-        times_ms: list[int] = []
+        times_ms = [(now.wall_ms // MINUTE_MS + 1) * MINUTE_MS]
         if isinstance(holder, DeviceHolder) and holder.credential.retires_s is not None:
             times_ms.append(holder.credential.retires_s * 1000)
         if live.certificate is not None:

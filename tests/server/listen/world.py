@@ -22,31 +22,37 @@ from spa_protocol.limits import DELEGATE_SLOTS
 from spa_protocol.seal import HEAD_SIZE
 from spa_protocol.signature import SeedSigner
 from spa_protocol.tag import TagKind
+from spa_server.approval_table import ApprovalSettings
 from spa_server.decide.decision import Closing, Grant, Path
 from spa_server.decide.policy import Policy
 from spa_server.decide.vocabulary import DEFAULT_POLICY
 from spa_server.enforce.client import FirewallFailed, FirewallRefused, Revoked, Standing
 from spa_server.enforce.firewall import LONGEST_TAG_TIMEOUT_MS
 from spa_server.listen.account import Account
+from spa_server.listen.approvals import Approvals
 from spa_server.listen.arrival import Arrival
 from spa_server.listen.clock import Instant
 from spa_server.listen.gate import Gate, Slots, UsedInWindow
 from spa_server.listen.knocks import GrantFailed, KnockHandler, Rules
 from spa_server.listen.live import LiveSessions
 from spa_server.listen.membership import Membership
+from spa_server.listen.risk_watch import RiskWatch
 from spa_server.listen.second_look import SecondLook
 from spa_server.listen.trust import Trust
+from spa_server.remember.baseline import Baselines
 from spa_server.remember.delegations import Delegations
 from spa_server.remember.fence import enter_boot, mark_new
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.refusals import RefusalRing
 from spa_server.remember.registry import Registry
+from spa_server.remember.requests import Requests
 from spa_server.remember.sessions import SessionKey, SessionRecord
 from spa_server.remember.sources import SourcesOfDevices
 from spa_server.remember.store import Store, open_store
 from spa_server.remember.used import UsedSlots
 from spa_server.remember.users import Users
 from spa_server.remember.witness import Witness
+from spa_server.risk_table import RiskSettings
 from spa_server.service import PortRange, Service
 from spa_server.tell.audit import NotWritten
 from spa_server.tell.events import Event
@@ -284,6 +290,7 @@ class ListeningServer:
         self.used = used = UsedSlots(self.store, witness)
         self.delegations = Delegations(self.store)
         self.users = Users(self.store)
+        self.risk = RiskWatch(Baselines(self.store), RiskSettings())
         used_at_gate: UsedInWindow = used.of_window if self._gate_knows_used else lambda window: ()
         self.ring = RefusalRing(self.store)
         self.account = Account(self.ring, self.records)
@@ -298,7 +305,7 @@ class ListeningServer:
             max_skew_ms=SKEW_MS,
             now=now,
         )
-        trust = Trust(POLICY)
+        trust = Trust(POLICY, self.users, self.risk, Approvals(Requests(self.store), ApprovalSettings()))
         self.second_look = SecondLook(self.membership, trust, lambda: RULES)
         self.live = LiveSessions(SessionRecord(self.store, self.boot_id), self.firewall, self.second_look.may_change)
         self.handler = KnockHandler(
