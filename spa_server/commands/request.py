@@ -72,7 +72,7 @@ def approve(number: int, valid_s: int, config_path: Path) -> None:
 @click.argument("number", type=click.IntRange(1))
 @config_option
 def deny(number: int, config_path: Path) -> None:
-    """Do not let somebody have what they asked for.
+    """Do not let somebody have what they asked for. What the device that asked has open is ended.
 
     \b
     Example:
@@ -80,9 +80,12 @@ def deny(number: int, config_path: Path) -> None:
     """
     need_root("denying")
     edit = Edit(DENIED, f"deny request {number}", gives=False, request=number)
-    with plain_errors(), store_to_edit(config_path, edit) as (_, store):
-        done = Requests(store).decide(number, person(), approve=False, until_s=0, now_s=now_s())
-    click.echo(f"denied: {done.user} does not get {done.service} by it")
+    with plain_errors():
+        with store_to_edit(config_path, edit) as (config, store):
+            done = Requests(store).decide(number, person(), approve=False, until_s=0, now_s=now_s())
+            sources = SourcesOfDevices(store).of(done.device)
+        ended = shut_out(config, done.device, sources, edit)
+    click.echo(f"denied: {done.user} does not get {done.service} by it; {ended}")
 
 
 @request.command(epilog=EXIT_CODES, short_help="Take back what was approved, and end what is open by it.")

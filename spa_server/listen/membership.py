@@ -94,7 +94,6 @@ class Membership:
             return
         before = self.holders
         self.read_again(now)
-        self.note_change()
         if self._version is not None:
             changed = changes(before, self.holders)
             if changed:
