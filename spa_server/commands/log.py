@@ -65,11 +65,10 @@ class KnownRecord(click.ParamType[trail_check.Known]):
 @click.option("--service", default="", help="A service that was asked for, opened or closed.")
 @click.option("--source", default="", help="The address that was opened, or that it came from.")
 @click.option("--session", default="", help="All records of one knock or command.")
-@click.option("--action", default="", type=click.Choice(["", *sorted(TYPES)]), help="A kind of event.", metavar="EVENT")
+@click.option("--action", type=click.Choice(sorted(TYPES)), help="A kind of event.", metavar="EVENT")
 @click.option(
     "--outcome",
-    default="",
-    type=click.Choice(["", *(each.value for each in Outcome)]),
+    type=click.Choice([each.value for each in Outcome]),
     metavar="OUTCOME",
     help="success, failure, unknown.",
 )
@@ -92,7 +91,7 @@ def log(
     follow: bool,
     as_json: bool,
     config_path: Path,
-    **said: str,
+    **said: str | None,
 ) -> None:
     """Search the audit trail: who was let in, refused, enrolled, put out, and what commands changed; the newest last.
 
@@ -108,7 +107,7 @@ def log(
     if ctx.invoked_subcommand is not None:
         ctx.obj = config_path
         return
-    finds = Wanted(**said, since_ms=since, until_ms=until).finder()
+    finds = Wanted(**{name: value or "" for name, value in said.items()}, since_ms=since, until_ms=until).finder()
     leaves_out = None if as_json or said["action"] else _CHECKPOINTS
     config = _config(config_path)
     console = None if as_json else _console()
