@@ -11,7 +11,8 @@ from spa_server.config import ConfigError, ServerConfig, load
 from spa_server.decide.policy import Policy
 from spa_server.policy_file import read_policy
 
-FIXED = ("state_folder", "control_socket", "user", "audit_file", "audit_file_mib", "audit_files", "metrics")
+_AUDIT = ("audit_file", "audit_file_mib", "audit_files", "audit_required")
+FIXED = ("state_folder", "control_socket", "user", *_AUDIT, "metrics")
 """Keys of [server] that a process is built on."""
 
 
