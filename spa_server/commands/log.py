@@ -26,7 +26,7 @@ from spa_server.config import ServerConfig, load
 from spa_server.remember.identity import identity_path, read_identity
 from spa_server.remember.store import StateError
 from spa_server.tell import chain, trail_check, trail_files
-from spa_server.tell.event_types import TYPES
+from spa_server.tell.event_types import CHECKPOINT, TYPES
 from spa_server.tell.events import Outcome
 from spa_server.tell.trail_search import Wanted, text, users
 
@@ -39,6 +39,7 @@ VERIFY_CODES = (
     + """
   10 log verify: the trail is not as it was written"""
 )
+_CHECKPOINTS = f'"action":"{CHECKPOINT.name}"'.encode()
 _CHECKPOINT = re.compile(r"(\d{1,15}):([0-9a-fA-F]{8,64})")
 _STYLES = {"success": "green", "failure": "red", "unknown": "yellow"}
 
@@ -64,11 +65,10 @@ class KnownRecord(click.ParamType[trail_check.Known]):
 @click.option("--service", default="", help="A service that was asked for, opened or closed.")
 @click.option("--source", default="", help="The address that was opened, or that it came from.")
 @click.option("--session", default="", help="All records of one knock or command.")
-@click.option("--action", default="", type=click.Choice(["", *sorted(TYPES)]), help="A kind of event.", metavar="EVENT")
+@click.option("--action", type=click.Choice(sorted(TYPES)), help="A kind of event.", metavar="EVENT")
 @click.option(
     "--outcome",
-    default="",
-    type=click.Choice(["", *(each.value for each in Outcome)]),
+    type=click.Choice([each.value for each in Outcome]),
     metavar="OUTCOME",
     help="success, failure, unknown.",
 )
@@ -91,11 +91,12 @@ def log(
     follow: bool,
     as_json: bool,
     config_path: Path,
-    **said: str,
+    **said: str | None,
 ) -> None:
     """Search the audit trail: who was let in, refused, enrolled, put out, and what commands changed; the newest last.
 
-    All options have to fit. With --json each record is printed as it is in the file, one a line.
+    All options have to fit. With --json each record is printed as it is in the file, one a line. The table leaves out
+    the server's checkpoints, unless --action asks for them.
 
     \b
     Examples:
@@ -106,11 +107,14 @@ def log(
     if ctx.invoked_subcommand is not None:
         ctx.obj = config_path
         return
-    finds = Wanted(**said, since_ms=since, until_ms=until).finder()
+    finds = Wanted(**{name: value or "" for name, value in said.items()}, since_ms=since, until_ms=until).finder()
+    leaves_out = None if as_json or said["action"] else _CHECKPOINTS
     config = _config(config_path)
     console = None if as_json else _console()
     found = deque[bytes](maxlen=lines or None)
-    shows = False
+    shows = not lines
+    if shows:
+        _show(console, ())
 
     def wait() -> bool:
         """At the end of the trail: show what was found up to here, and, to follow, look again a little later."""
@@ -124,7 +128,7 @@ def log(
 
     with _reading(config):
         for line in trail_files.lines(config.audit_file, wait):
-            if not line.is_whole or not finds(line.text):
+            if not line.is_whole or (leaves_out is not None and leaves_out in line.text) or not finds(line.text):
                 continue
             if shows:
                 _show(console, [line.text], is_first=False)
@@ -134,7 +138,7 @@ def log(
             _show(console, found)
 
 
-@log.command(epilog=VERIFY_CODES)
+@log.command(short_help="Find what was changed in the audit trail.", epilog=VERIFY_CODES)
 @click.option(
     "--checkpoint",
     "known",
@@ -184,7 +188,7 @@ def printed(report: trail_check.Report) -> str:
     if report.first is None:
         lines.append("the audit trail holds no record")
     else:
-        lines.append(f"records {report.first} to {report.last} in {report.files} files were looked at")
+        lines.append(f"looked at records {report.first} to {report.last}; files: {report.files}")
         if report.deleted_to:
             lines.append(f"those up to {report.deleted_to} were deleted to keep its size: of them nothing can be said")
         if report.chained_from is None:
@@ -192,9 +196,9 @@ def printed(report: trail_check.Report) -> str:
         elif report.chained_from > report.first:
             lines.append(f"those before {report.chained_from} are not chained: of them nothing can be verified")
     if report.signed_to is not None:
-        lines.append(f"{report.signatures} signatures are the server's, the newest of record {report.signed_to}")
+        lines.append(f"signatures of the server's: {report.signatures}, the newest of record {report.signed_to}")
     if report.unverified:
-        lines.append(f"{report.unverified} signatures were not verified: run it as root, or give --key")
+        lines.append(f"signatures not verified: {report.unverified}; run it as root, or give --key")
     lines += [f"of record {each.seq}, which {each.whose} was told of, nothing can be said" for each in report.beyond]
     lines.append("NOT as it was written" if report.findings else "it is as it was written")
     return "\n".join(lines)

@@ -12,7 +12,8 @@ from spa_server.decide.policy import Policy
 from spa_server.policy_file import read_policy
 from spa_server.risk_lists import read_lists
 
-FIXED = ("state_folder", "control_socket", "user", "audit_file", "audit_file_mib", "audit_files", "metrics")
+_AUDIT = ("audit_file", "audit_file_mib", "audit_files", "audit_required")
+FIXED = ("state_folder", "control_socket", "user", *_AUDIT, "metrics")
 """Keys of [server] that a process is built on."""
 
 

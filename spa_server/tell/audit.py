@@ -81,7 +81,6 @@ class AuditTrail:
         self._seq = 0
         self._tie = chain.NO_HASH
         self._is_chained = True
-        self._note: tuple[int, str] | None = None
         self._mended = ""
         self._deleted = 0
 
@@ -284,14 +283,17 @@ class AuditTrail:
         That the oldest are deleted is recorded before it is done; on a full disk, where it makes room, afterwards.
         """
         self.path.rename(f"{self.path}.{self._seq:012d}")
-        self._open()
         deleted = trail_files.older_files(self.path)[: 1 - self._most_files or None]
         if deleted:
             self._deleted = deleted[-1][0]
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            self._open()
+            if self._deleted:
                 self._tell_of_deleted()
         for _, old in deleted:
             old.unlink(missing_ok=True)
+        if self._file < 0:
+            self._open()
 
 
 def _locks(handle: int) -> bool:

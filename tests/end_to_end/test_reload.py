@@ -180,6 +180,7 @@ def test_the_knock_port_and_the_addresses_move(server: RunningServer, alice: Lap
         (WEB, {"slots": 5}, "server.slots"),
         (WEB, {"state_folder": "/var/lib/elsewhere"}, "server.state_folder takes a restart"),
         (WEB, {"user": "daemon"}, "server.user takes a restart"),
+        (WEB, {"audit_required": False}, "server.audit_required takes a restart"),
         (WEB, {"knock_port": 7777}, "udp/7777 is in use"),
     ],
 )

@@ -135,6 +135,20 @@ def test_people_get_a_table_in_which_nothing_moves_their_terminal(
     assert "\\x1b[2J" in line
 
 
+def test_the_table_leaves_out_checkpoints_unless_they_are_asked_for(
+    place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = {}
+    for words in ((), ("-n", "0"), ("--action", "checkpoint")):
+        assert place.command(*words) == Exit.DONE
+        shown[words] = [line.split()[0] for line in capfd.readouterr().out.splitlines()]
+    assert shown == {
+        (): ["SEQ", "1", "2", "3", "4", "5"],
+        ("-n", "0"): ["SEQ", "1", "2", "3", "4", "5"],
+        ("--action", "checkpoint"): ["SEQ", "6"],
+    }
+
+
 @pytest.mark.parametrize("words", [("--since", "yesterday"), ("--action", "nonsense"), ("--checkpoint", "1")])
 def test_what_cannot_be_meant_is_bad_usage(place: Place, words: tuple[str, ...]) -> None:
     assert place.command(*words) == Exit.USAGE
@@ -186,8 +200,8 @@ def test_a_trail_as_it_was_written_verifies(place: Place, capfd: pytest.CaptureF
     last = records(place.path)[-1]
     assert place.command("verify", "--checkpoint", f"6:{last['hash'][:32].upper()}") == Exit.DONE
     said = capfd.readouterr().out
-    assert "records 1 to 6" in said
-    assert "1 signatures are the server's, the newest of record 5" in said
+    assert "looked at records 1 to 6; files: 3" in said
+    assert "signatures of the server's: 1, the newest of record 5" in said
     assert said.endswith("it is as it was written\n")
     assert place.command("verify", "--json") == Exit.DONE
     told = json.loads(capfd.readouterr().out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 
 from spa_protocol.keys import public_key, sign
 from spa_server.tell import chain, ecs, trail_files
-from spa_server.tell.audit import AuditTrail
+from spa_server.tell.audit import AuditTrail, NotWritten
 from spa_server.tell.trail_check import MOST_FINDINGS, Finding, Known, Report, Trouble, check
+from tests.durability.test_unwritable import fill as fill_disk
+from tests.durability.test_unwritable import small_disk
 from tests.server.tell.told import TIME_MS, files, granted, granting, records
 
 SEED = bytes(range(32))
@@ -302,3 +305,20 @@ def test_of_very_many_findings_the_first_are_named_and_the_others_counted(tmp_pa
     report = check(trail_files.lines(path))
     assert (len(report.findings), report.more_findings) == (MOST_FINDINGS, 7)
     assert {each.trouble for each in report.findings} == {Trouble.NO_RECORD}
+
+
+def test_a_full_disk_at_a_rotation_makes_room_and_the_deletion_is_on_record_afterwards(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        path = disk / "audit.jsonl"
+        trail = trail_at(path, largest_bytes=100_000, most_files=3)
+        while len(files(path)) < 3 or path.stat().st_size < 99_000:
+            trail.append(granted())
+        fill_disk(disk)
+        before = len(files(path))
+        for _ in range(10):
+            with contextlib.suppress(NotWritten):
+                trail.append(granted())
+        assert len(files(path)) == before
+        report = verified(path)
+        assert report.findings == []
+        assert report.first == report.deleted_to + 1 > 1
