@@ -91,6 +91,10 @@ class FirewallLink:
         self._unconfirmed: list[_Unconfirmed] = []
         self.join(channel, knock_ports, services)
 
+    def alive(self) -> None:
+        """Work goes on, though nothing is asked."""
+        self._alive()
+
     @property
     def is_away(self) -> bool:
         """Whether there is no firewall process just now."""

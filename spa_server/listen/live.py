@@ -34,6 +34,8 @@ MOST_LIVE = 100_000
 LOOK_AGAIN_MS = 10_000
 """How often it is looked whether a session that has outlived its lease goes on."""
 
+ALIVE_EVERY = 1_000
+"""After how many are judged it is said that work goes on."""
 EARLY_MS = 2_000
 """How much earlier than reckoned a lease may end by itself: the kernel was asked before its answer was read."""
 _NEVER_MS = 1 << 62
@@ -49,6 +51,9 @@ class LeaseTaker(Protocol):
 
     def revoke_leases(self, held: Sequence[SessionKey]) -> Revoked:
         """Take all of it away at once, flows included. Raises FirewallError."""
+
+    def alive(self) -> None:
+        """To be called now and then during long work: standing still would be the end of this process."""
 
     def look(self, held: Sequence[SessionKey], *, final: bool) -> tuple[Standing, ...]:
         """What is left of each, and what went through. `final`: it is not asked of again. Raises FirewallError."""
@@ -156,7 +161,12 @@ class LiveSessions:
         """
         self._heed_spared()
         asked = [self._live[key] for key in self._news if key in self._live] if news_only else self._live.values()
-        refused = {live.key: why for live in asked if not live.spared and (why := _judged(judge, live))}
+        refused: dict[SessionKey, Refused] = {}
+        for number, live in enumerate(asked):
+            if number % ALIVE_EVERY == 0:
+                self._leases.alive()
+            if not live.spared and (why := _judged(judge, live)) is not None:
+                refused[live.key] = why
         self._leases.revoke_leases([*self._unreadable, *refused])
         cut = [(self._live[key], why) for key, why in refused.items()]
         self._drop([*self._unreadable, *refused])

@@ -12,7 +12,7 @@ from spa_server.listen.faults import Faults
 from spa_server.listen.firewall_link import FirewallLink
 from spa_server.listen.judge import Judge
 from spa_server.tell.audit import NotWritten
-from spa_server.tell.event_types import REVOKED
+from spa_server.tell.event_types import CUT, REVOKED
 from spa_server.tell.metrics import GateNumbers, Numbers, ServiceNumbers
 from spa_server.tell.recorder import Recorder
 
@@ -28,7 +28,7 @@ def numbers(judge: Judge, link: FirewallLink, recorder: Recorder, faults: Faults
     with contextlib.suppress(NotWritten):  # counted then when it can be read again
         recorder.trail.take_in()
     for (action, cause), count in recorder.trail.seen.items():
-        if action == REVOKED.name:
+        if action in (REVOKED.name, CUT.name):
             revocations[cause] += count
     return Numbers(
         version=VERSION,

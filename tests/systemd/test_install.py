@@ -58,6 +58,13 @@ def test_a_second_run_finds_all_of_it_done(fresh: Service) -> None:
     assert fresh.pids() == pids
 
 
+def test_what_goes_through_is_counted_from_the_start_on(fresh: Service) -> None:
+    """The keeper may not write there itself; its unit does it once connection tracking is there."""
+    fresh.install()
+    fresh.wait_until_it_serves()
+    assert fresh.machine.run("cat", "/proc/sys/net/netfilter/nf_conntrack_acct").stdout.strip() == "1"
+
+
 def test_a_low_knock_port_is_bound_and_the_capability_given_up(fresh: Service) -> None:
     fresh.install("--no-start")
     fresh.configure(knock_port=443, more_knock_ports=[62201])

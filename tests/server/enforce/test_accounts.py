@@ -127,7 +127,7 @@ def test_more_than_it_remembers_gives_up_the_oldest(
     for source in others:
         accounts.watch(source)
     accounts.watch(others[1])
-    assert list(accounts._sources) == [others[2], others[1]]
+    assert list(accounts._sources) == [others[2].packed, others[1].packed]
 
 
 def test_whether_the_kernel_counts_is_the_namespaces_own(site: Site, accounts: Accounts) -> None:

@@ -18,6 +18,7 @@ class Kernel:
     ends_ms: dict[SessionKey, int] = field(default_factory=dict)
     flows: dict[SessionKey, int] = field(default_factory=dict)
     fails: bool = False
+    beats: int = 0
     finals: list[SessionKey] = field(default_factory=list)
 
     def is_open(self, key: SessionKey) -> bool:
@@ -30,6 +31,9 @@ class Kernel:
         for key in held:
             self.ends_ms.pop(key, None)
         return Revoked(ended, flows)
+
+    def alive(self) -> None:
+        self.beats += 1
 
     def look(self, held: Sequence[SessionKey], *, final: bool) -> tuple[Standing, ...]:
         self._work()

@@ -111,6 +111,14 @@ def test_its_end_is_told_with_what_went_through(store: Store, kernel: Kernel, ca
     assert kernel.finals == [key_of()], "it is asked of once"
 
 
+def test_long_judging_is_no_standing_still(store: Store, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "ALIVE_EVERY", 2)
+    live = sessions_of(store, kernel)
+    opened(live, kernel, *(live_of(key_of(f"laptop-{number}"), START) for number in range(6)))
+    live.reconsider(to_all(None), START)
+    assert kernel.beats == 3
+
+
 def test_a_fault_in_judging_one_cuts_that_one_off(store: Store, kernel: Kernel) -> None:
     live = sessions_of(store, kernel)
     opened(live, kernel, live_of(key_of(), START), live_of(key_of("bob-laptop"), START))

@@ -143,6 +143,9 @@ class RecordingFirewall:
         self.revoked += held
         return Revoked(tuple(1 for _ in held), len(held))
 
+    def alive(self) -> None:
+        """Nobody waits here."""
+
     def look(self, held: Sequence[SessionKey], *, final: bool) -> tuple[Standing, ...]:
         if self.revoking_fails:
             raise FirewallFailed("looking fails in this test")
