@@ -30,7 +30,7 @@ def outcome(laptop: Laptop, lab: Lab, service: str = "web") -> Refusal | str | N
     """What comes of a knock made by hand."""
     request = laptop.keys().knock(service)
     answer = laptop.keys().answer(laptop.ask(request, lab.server.ipv4), request)
-    return answer and (answer.refusal or "granted")
+    return None if answer is None else answer.refusal or "granted"
 
 
 def recorded(server: RunningServer, action: str) -> list[dict[str, Any]]:
