@@ -137,11 +137,10 @@ def totp(name: str, remove: bool, no_check: bool, config_path: Path) -> None:
     with plain_errors(), opened_store(config_path) as (config, store):
         Users(store).user(name)
     _show(secret, name, config.addresses[0])
-    if not no_check:
-        _check(secret, name)
+    used_step = -1 if no_check else _asked_for(secret, name)
     edit = Edit(SECOND_FACTOR_SET, f"take one-time codes of {name}", gives=True, user=name)
     with plain_errors(), store_to_edit(config_path, edit) as (_, store):
-        Users(store).set_totp(name, secret)
+        Users(store).set_totp(name, secret, used_step)
     click.echo(f"codes are taken of {name} from now on", err=True)
 
 
@@ -155,11 +154,14 @@ def _show(secret: bytes, name: str, issuer: str) -> None:
     click.echo(f"to be typed: {b32encode(secret).decode()}   (time-based, 6 digits, 30 seconds)", err=True)
 
 
-def _check(secret: bytes, name: str) -> None:
+def _asked_for(secret: bytes, name: str) -> int:
+    """Ask for a code of it; the step of time that it is of. Raises Stop where it is none."""
     code = click.prompt("A code that it shows now", err=True)
-    if one_time.step_of(secret, str(code).strip(), now_s(), -1) is None:
+    step = one_time.step_of(secret, str(code).strip(), now_s(), -1)
+    if step is None:
         said = f"that is no code of this secret now, so nothing was changed for {name}; are both clocks right?"
         raise Stop(Exit.REFUSED, said)
+    return step
 
 
 def _row(each: User) -> tuple[str, str, str, str]:

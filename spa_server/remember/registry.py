@@ -134,7 +134,7 @@ class Registry:
             connection.execute("UPDATE device SET roles = ? WHERE label = ?", (joined(roles), label))
             connection.execute("DELETE FROM invite WHERE label = ? AND used_by_key IS NULL", (label,))
             changed = existing(connection, label)
-        self._edited()
+        self._edited(erased=True)
         return changed
 
     def remove(self, label: str) -> Device:

@@ -8,12 +8,13 @@ try them all; strangers cannot try at all, for a code stands in a signed knock. 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 
 from spa_protocol.names import is_user
 from spa_server.remember.device import RegistryError
 from spa_server.remember.one_time import step_of
-from spa_server.remember.store import Store
+from spa_server.remember.store import StateError, Store
 
 MOST_TRIES = 5
 TRIES_WITHIN_S = 300
@@ -66,17 +67,24 @@ class Users:
             connection.execute("UPDATE user SET enabled = ? WHERE name = ?", (enabled, name))
             if not enabled:
                 connection.execute("DELETE FROM invite WHERE user = ? AND used_by_key IS NULL", (name,))
+        if not enabled:
+            self._erase()
 
-    def set_totp(self, name: str, secret: bytes | None) -> None:
-        """Give a user a secret for codes, in the place of any other, or take it away. Second factors given are void."""
+    def set_totp(self, name: str, secret: bytes | None, used_step: int = -1) -> None:
+        """Give a user a secret for codes, in the place of any other, or take it away. Second factors given are void.
+
+        `used_step`: the step of time of a code that was asked for already, which counts no more.
+        """
         if not is_user(name):
             raise RegistryError(f"{name!r} cannot name a user")
         with self._store.durable() as connection:
             _make(connection, name)
             connection.execute(
-                "UPDATE user SET totp = ?, used_step = -1, tries = 0, tried_s = 0 WHERE name = ?", (secret, name)
+                "UPDATE user SET totp = ?, used_step = ?, tries = 0, tried_s = 0 WHERE name = ?",
+                (secret, used_step, name),
             )
             connection.execute("DELETE FROM factor WHERE label IN (SELECT label FROM device WHERE user = ?)", (name,))
+        self._erase()
 
     def has_totp(self, name: str) -> bool:
         """Whether codes are taken of this user. Raises StateError."""
@@ -116,10 +124,10 @@ class Users:
         age_s = now_s - rows[0][0] if rows else -1
         return age_s if age_s >= 0 else None
 
-    def forget_factor(self, label: str) -> None:
-        """The device has another key now, or is gone. Raises StateError."""
-        with self._store.durable() as connection:
-            connection.execute("DELETE FROM factor WHERE label = ?", (label,))
+    def _erase(self) -> None:
+        # The log still holds the secrets as they were. Where it cannot be emptied now, a later checkpoint does it.
+        with suppress(StateError):
+            self._store.checkpoint(truncate=True)
 
 
 _SAID = "SELECT name, enabled, totp IS NOT NULL FROM user"

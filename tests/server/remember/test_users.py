@@ -89,6 +89,35 @@ def test_each_code_counts_once_also_for_another_process(users: Users, store: Sto
     assert users.check_code("alice", code_at(NOW_S + STEP_S), NOW_S)
 
 
+def test_a_code_that_was_asked_for_when_the_secret_was_set_counts_no_more(users: Users) -> None:
+    users.set_totp("alice", SECRET, used_step=NOW_S // STEP_S)
+    assert not users.check_code("alice", code_at(NOW_S), NOW_S)
+    assert users.check_code("alice", code_at(NOW_S + STEP_S), NOW_S)
+
+
+def is_on_disk(store: Store, secret: bytes) -> bool:
+    return any(secret in path.read_bytes() for path in store.path.parent.iterdir())
+
+
+def test_secrets_that_were_taken_away_are_on_no_disk(users: Users, store: Store) -> None:
+    users.set_totp("alice", SECRET)
+    assert is_on_disk(store, SECRET)
+    users.set_totp("alice", None)
+    assert not is_on_disk(store, SECRET)
+
+
+@pytest.mark.parametrize("edit", ["user kept out", "other roles"])
+def test_neither_are_invites_that_an_edit_makes_void(users: Users, store: Store, edit: str) -> None:
+    invited = b"i" * 32
+    Registry(store).add_invite("alice-laptop", "alice", ["admin"], invited, bytes(32), NOW_S, NOW_S + 60)
+    assert is_on_disk(store, invited)
+    if edit == "user kept out":
+        users.set_enabled("alice", False)
+    else:
+        Registry(store).set_roles("alice-laptop", ["dev"])
+    assert not is_on_disk(store, invited)
+
+
 @pytest.mark.parametrize(("off", "taken"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)])
 def test_a_clock_may_be_off_by_one_step(users: Users, off: int, taken: bool) -> None:
     users.set_totp("alice", SECRET)
