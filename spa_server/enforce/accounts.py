@@ -59,7 +59,7 @@ class Accounts:
         """In the network namespace of the thread that makes it."""
         self._ended: dict[Target, Traffic] = {}
         self._told: dict[bytes, Traffic] = {}
-        self._sources: dict[bytes, None] = {}
+        self._sources: dict[bytes, Address] = {}
         self._amiss = Seldom(_log)
         self._news = NetlinkSocket(NETLINK_NETFILTER)
         with contextlib.suppress(OSError):  # a kernel without conntrack's messages: of ended flows nothing is known
@@ -77,7 +77,7 @@ class Accounts:
     def watch(self, source: Address) -> None:
         """Keep the account of this address from now on."""
         self._sources.pop(source.packed, None)
-        self._sources[source.packed] = None
+        self._sources[source.packed] = source
         _bound(self._sources, MOST_SOURCES)
 
     def take(self) -> None:
@@ -120,9 +120,10 @@ class Accounts:
         # One message each, and the source stands at the same place in all: on a busy host nearly all are others'
         # connections, and taking those apart would cost ten times as much.
         family = data[HEADER.size] if len(data) > HEADER.size else 0
-        if data[_SOURCE_AT : _SOURCE_AT + _SOURCE_LENGTHS.get(family, 0)] not in self._sources:
+        source = self._sources.get(data[_SOURCE_AT : _SOURCE_AT + _SOURCE_LENGTHS.get(family, 0)])
+        if source is None:
             return
-        flow = flow_in(data[HEADER.size + _NFGENMSG :])
+        flow = flow_in(data[HEADER.size + _NFGENMSG :], {source})
         if flow is not None:
             target = flow.original.target()
             told = self._told.pop(flow.handle, Traffic())

@@ -148,7 +148,7 @@ def flows_of(sources: Collection[Address]) -> Iterator[Flow]:
             for source in wanted:
                 yield from _flows_from(source)
         else:
-            yield from (flow for flow in _listed(_nfgenmsg(next(iter(wanted)))) if flow.original.source in wanted)
+            yield from _listed(_nfgenmsg(next(iter(wanted))), wanted)
 
 
 def _flows_from(source: Address) -> Iterator[Flow]:
@@ -160,14 +160,14 @@ def _flows_from(source: Address) -> Iterator[Flow]:
         only_source = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", CTA_FILTER_F_CTA_IP_SRC))
         nothing = attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
         request += nested(CTA_TUPLE_ORIG, wanted) + nested(CTA_FILTER, only_source, nothing)
-    return (flow for flow in _listed(request) if flow.original.source == source)
+    return _listed(request, {source})
 
 
-def _listed(request: bytes) -> Iterator[Flow]:
+def _listed(request: bytes, sources: Collection[Address]) -> Iterator[Flow]:
     with NetlinkSocket(NETLINK_NETFILTER) as conntrack:
         replies = conntrack.dump(IPCTNL_MSG_CT_GET, request, "listing tracked connections")
     for reply in replies:
-        flow = flow_in(reply.payload[4:])
+        flow = flow_in(reply.payload[4:], sources)
         if flow is not None:
             yield flow
 
@@ -176,11 +176,14 @@ def _nfgenmsg(address: Address) -> bytes:
     return struct.pack("!BBH", socket.AF_INET if address.version == 4 else socket.AF_INET6, 0, 0)
 
 
-def flow_in(data: bytes) -> Flow | None:
-    """The flow that the attributes of a message tell of; None where it is neither TCP nor UDP."""
+def flow_in(data: bytes, sources: Collection[Address]) -> Flow | None:
+    """The flow that a message's attributes tell of; None where it is not of the sources, or neither TCP nor UDP."""
     found = attributes(data)
-    original, reply = _tuple(found.get(CTA_TUPLE_ORIG)), _tuple(found.get(CTA_TUPLE_REPLY))
-    if original is None or reply is None:
+    original = _tuple(found.get(CTA_TUPLE_ORIG))
+    if original is None or original.source not in sources:
+        return None
+    reply = _tuple(found.get(CTA_TUPLE_REPLY))
+    if reply is None:
         return None
     handle = b"".join(attribute(kind, found[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in found)
     handle += nested(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG])

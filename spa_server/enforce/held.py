@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 from spa_server.service import Address
 
-MAX_HELD = 256
+MAX_HELD = 512
 """Most in one request."""
 _LABEL_LENGTH = 88
 _ADDRESS_LENGTHS = {4: 4, 6: 16}
