@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spa_server.commands.completion import device_labels
+from spa_server.commands.duration import Duration
 from spa_server.commands.exits import EXIT_CODES, Exit, Stop, plain_errors
 from spa_server.commands.options import config_option, json_option
 from spa_server.config import ServerConfig, load
@@ -196,6 +199,63 @@ def test(cases_path: Path, policy_path: Path | None, as_json: bool, config_path:
             click.echo(f"FAILED  {name}: {failure}")
         click.echo(f"{len(cases)} cases, {len(failures)} failed")
     return int(Exit.REFUSED) if failures else int(Exit.DONE)
+
+
+@policy.command("show-log", epilog=EXIT_CODES)
+@click.option("--since", type=Duration(), default="7d", show_default=True, help="How far back.")
+@_file_option
+@json_option
+@config_option
+def show_log(since: int, policy_path: Path | None, as_json: bool, config_path: Path) -> None:
+    """Put the knocks of the audit trail to a policy, and list what would have been different.
+
+    Roles are those that devices have now. A second factor and approvals are not in the trail: what was granted is taken
+    to have had both, what was refused neither.
+
+    \b
+    Examples:
+      spa-server policy show-log --policy /root/new.cedar
+      spa-server policy show-log --policy /root/new.cedar --since 30d --json
+    """
+    from spa_server.commands.state import now_s, opened_store
+    from spa_server.decide.supposition import sentence
+    from spa_server.policy_replay import Replay
+    from spa_server.remember.registry import Registry
+    from spa_server.tell.ecs import utc_ms
+    from spa_server.tell.table import table
+
+    with plain_errors(), opened_store(config_path) as (config, store):
+        roles = {device.label: device.roles for device in Registry(store).devices()}
+        replay = Replay(_policy(config, policy_path), frozenset(each.name for each in config.services), roles)
+        first = utc_ms((now_s() - since) * 1000)
+        found = list(replay.differences(_records(config, first)))
+    if as_json:
+        told = [{**asdict(each), "judgement": _as_json(each.judgement)} for each in found]
+        click.echo(json.dumps({"asked": replay.asked, "unknown": replay.unknown, "different": told}))
+        return
+    if found:
+        head = ("TIME", "DEVICE", "SERVICE", "SOURCE", "WAS", "WOULD BE")
+        rows = [
+            (each.time, each.device, each.service, each.source, each.was, sentence(each.judgement, each.service))
+            for each in found
+        ]
+        click.echo(table(head, rows))
+    unknown = f"; of {replay.unknown} nothing can be said" if replay.unknown else ""
+    click.echo(f"{replay.asked} services asked for, {len(found)} would have ended otherwise{unknown}")
+
+
+def _records(config: ServerConfig, first: str) -> Iterator[dict[str, Any]]:
+    """The trail's records from that time on. Raises OSError."""
+    from spa_server.tell import trail_files
+
+    with contextlib.suppress(FileNotFoundError):
+        for line in trail_files.lines(config.audit_file):
+            if not (b'"action":"granted"' in line.text or b'"action":"refused"' in line.text):
+                continue
+            with contextlib.suppress(ValueError):
+                record = json.loads(line.text)
+                if isinstance(record, dict) and str(record.get("@timestamp", "")) >= first:
+                    yield record
 
 
 def _policy(config: ServerConfig, path: Path | None) -> Policy:

@@ -188,3 +188,25 @@ def test_without_a_file_what_holds_is_built_in(lab: Lab) -> None:
         made = RunningServer(lab, folder, WEB)
         said = made.command("policy", "check").stdout
     assert "built-in policy: good; 3 policies" in said or "policy.cedar: good; 3 policies" in said
+
+
+def test_the_knocks_of_the_past_are_put_to_another_policy(server: RunningServer, alice: Laptop) -> None:
+    for name in ("vault", "web", "web"):
+        assert asked(server, alice, name)[0] is None
+    policy_file(server).write_text(ROLES + NO_VAULT)
+    server.command("reload")
+    assert asked(server, alice, "vault")[0] is Refusal.POLICY_FORBIDS
+    told = server.json("policy", "show-log")
+    assert (told["asked"], told["unknown"]) == (4, 0)
+    (different,) = told["different"]
+    assert (different["service"], different["was"], different["judgement"]["policies"]) == (
+        "vault",
+        "granted",
+        ["no-vault"],
+    )
+    looser = server.folder / "looser.cedar"
+    looser.write_text(ROLES)
+    said = server.command("policy", "show-log", "--policy", str(looser)).stdout
+    assert "policy_forbids" in said
+    assert "vault opens (role-opens)" in said
+    assert "4 services asked for, 1 would have ended otherwise" in said
