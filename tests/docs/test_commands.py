@@ -56,6 +56,7 @@ def test_the_scripts_that_the_readme_names_are_there_to_be_run() -> None:
         ".ci/run",
         "tests/fuzz/run",
         "tests/chaos/run",
+        "tests/mutation/run",
         "tests/soak/run",
         "tools/man",
         "tools/single-file",
