@@ -92,6 +92,11 @@ class ServerConfig:
         return self.control_socket.parent / "perimeter"
 
     @property
+    def notice_board(self) -> Path:
+        """Where the wishes stand for whoever tells people of them: `spa_server.announce.board`."""
+        return self.control_socket.parent / "requests.json"
+
+    @property
     def newest_use_file(self) -> Path:
         """Where the network process notes, for the length of a boot, what was used last."""
         return self.control_socket.parent / "newest-use"

@@ -93,6 +93,11 @@ addresses = [{addresses}]
 #valid_s = 1800
 #longest_s = 28800
 
+# By what people are told that something waits for them: a program, which gets a JSON object on its standard input, and
+# an address to which the object is posted. The unit spa-notify does it: docs/approval.md.
+#hook = "/usr/local/lib/spa/tell-approvers"
+#webhook = "https://chat.example.org/hooks/spa"
+
 # How risky a knock is, in points from 0 to 100, for the policy and the record to go by: docs/risk.md.
 [risk]
 # With false every score is 0, and nothing is learnt of anybody's networks and hours.

@@ -25,6 +25,7 @@ COMMANDS = {
     "device": ("device", "Show and change who may knock."),
     "user": ("user", "Show and change whose devices may knock; second factors."),
     "request": ("request", "Show, approve and deny what waits for approval."),
+    "notify": ("notify", "Tell people what waits for their approval."),
     "delegation": ("delegation", "Show and take back what devices delegated."),
     "lease": ("lease", "Show and end what is open now."),
     "policy": ("policy", "Check, explain and test what decides."),

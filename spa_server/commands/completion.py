@@ -47,6 +47,23 @@ def user_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) 
     return [name for name in names if name.startswith(incomplete)]
 
 
+def request_numbers(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The numbers of what waits or is approved, likewise."""
+    from spa_server.commands.exits import plain_errors
+    from spa_server.commands.state import now_s, opened_store
+    from spa_server.remember.requests import Requests
+
+    numbers: list[str] = []
+    with (
+        contextlib.suppress(click.ClickException),
+        plain_errors(),
+        opened_store(ctx.params["config_path"]) as (_, store),
+    ):
+        found = Requests(store).requests()
+        numbers = [str(each.number) for each in found if each.state(now_s()) in ("waiting", "approved")]
+    return [number for number in numbers if number.startswith(incomplete)]
+
+
 def device_labels(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The devices, for whoever may read the registry; for others nothing, without a word."""
     from spa_server.commands.exits import plain_errors

@@ -19,7 +19,7 @@ from spa_server.enforce import sessions
 from spa_server.enforce.ruleset import HOLD_TABLES, TABLE
 from spa_server.enforce.table import TableSocket
 from spa_server.install import layout
-from spa_server.install.plan import install_steps, uninstall_steps
+from spa_server.install.plan import Served, install_steps, uninstall_steps
 from spa_server.install.program import check_place, running_program
 from spa_server.install.step import Outcome, Step, StepFailed, find
 
@@ -69,7 +69,7 @@ def install(
         if not (yes or dry_run):
             _ask_about_own_session()
         steps = install_steps(
-            executable, lambda: make_server(addresses, Path(DEFAULT_STATE_FOLDER)), _knock_ports, start=start
+            executable, lambda: make_server(addresses, Path(DEFAULT_STATE_FOLDER)), _served, start=start
         )
         _carry_out(steps, dry_run=dry_run, as_json=as_json)
     if not (dry_run or as_json):
@@ -147,8 +147,11 @@ def _ask_about_own_session() -> None:
         click.confirm("New ssh sessions will need a knock, and this one may be cut. Go on?", abort=True)
 
 
-def _knock_ports() -> tuple[int, ...]:
-    return load(layout.CONFIG).knock_ports if layout.CONFIG.exists() else (DEFAULT_KNOCK_PORT,)
+def _served() -> Served:
+    if not layout.CONFIG.exists():
+        return Served((DEFAULT_KNOCK_PORT,))
+    config = load(layout.CONFIG)
+    return Served(config.knock_ports, tells=bool(config.approval.hook or config.approval.webhook))
 
 
 def _carry_out(steps: Iterable[Step], *, dry_run: bool, as_json: bool) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from spa_server.announce.posting import post_requests
+from spa_server.commands.completion import request_numbers
 from spa_server.commands.duration import Duration
 from spa_server.commands.exits import EXIT_CODES, need_root, plain_errors
 from spa_server.commands.options import config_option, json_option
@@ -48,8 +50,41 @@ def list_(all_: bool, as_json: bool, config_path: Path) -> None:
         click.echo(table(head, [_row(each, now) for each in found]))
 
 
+@request.command(epilog=EXIT_CODES, short_help="One request.")
+@click.argument("number", type=click.IntRange(1), shell_complete=request_numbers)
+@json_option
+@config_option
+def show(number: int, as_json: bool, config_path: Path) -> None:
+    """One request: who asked for what, with which device and when, and how it stands.
+
+    \b
+    Example:
+      spa-server request show 482113
+    """
+    now = now_s()
+    with plain_errors(), opened_store(config_path) as (_, store):
+        found = Requests(store).request(number)
+    if as_json:
+        click.echo(json.dumps(_as_json(found, now)))
+        return
+    lines = {
+        "request": found.number,
+        "user": found.user,
+        "device": found.device,
+        "service": found.service,
+        "asked": utc(found.asked_s),
+        "waits until": utc(found.waits_until_s),
+        "state": found.state(now).value,
+        "approved by": ", ".join(f"{name} until {utc(until_s)}" for name, until_s in found.by) or "nobody",
+        **({"denied by": found.denied_by} if found.denied_by else {}),
+    }
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        click.echo(f"{name:{width}}  {value}")
+
+
 @request.command(epilog=EXIT_CODES, short_help="Let somebody have what they asked for.")
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=click.IntRange(1), shell_complete=request_numbers)
 @click.option("--for", "valid_s", type=Duration(), default=0, help="How long it holds. Default: approval.valid_s.")
 @config_option
 def approve(number: int, valid_s: int, config_path: Path) -> None:
@@ -65,11 +100,12 @@ def approve(number: int, valid_s: int, config_path: Path) -> None:
     with plain_errors(), store_to_edit(config_path, edit) as (config, store):
         until_s = config.approval.until_s(valid_s, now_s())
         done = Requests(store).decide(number, by, approve=True, until_s=until_s, now_s=now_s())
+        post_requests(config.notice_board, Requests(store), now_s())
     click.echo(f"approved: {done.user} may have {done.service} until {utc(until_s)}")
 
 
 @request.command(epilog=EXIT_CODES, short_help="Do not let them.")
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=click.IntRange(1), shell_complete=request_numbers)
 @config_option
 def deny(number: int, config_path: Path) -> None:
     """Do not let somebody have what they asked for. What the device that asked has open is ended.
@@ -84,12 +120,13 @@ def deny(number: int, config_path: Path) -> None:
         with store_to_edit(config_path, edit) as (config, store):
             done = Requests(store).decide(number, person(), approve=False, until_s=0, now_s=now_s())
             sources = SourcesOfDevices(store).of(done.device)
+            post_requests(config.notice_board, Requests(store), now_s())
         ended = shut_out(config, done.device, sources, edit)
     click.echo(f"denied: {done.user} does not get {done.service} by it; {ended}")
 
 
 @request.command(epilog=EXIT_CODES, short_help="Take back what was approved, and end what is open by it.")
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=click.IntRange(1), shell_complete=request_numbers)
 @config_option
 def revoke(number: int, config_path: Path) -> None:
     """Take back what was approved, and end what the device that asked has open.
@@ -104,6 +141,7 @@ def revoke(number: int, config_path: Path) -> None:
         with store_to_edit(config_path, edit) as (config, store):
             done = Requests(store).revoke(number)
             sources = SourcesOfDevices(store).of(done.device)
+            post_requests(config.notice_board, Requests(store), now_s())
         click.echo(f"revoked: {done.user}, {done.service}; {shut_out(config, done.device, sources, edit)}")
 
 

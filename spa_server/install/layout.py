@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 
 KEEPER, SERVER = "spa-perimeter.service", "spa-server.service"
+NOTIFIER = "spa-notify.service"
+"""Started only where the configuration says by what people are told of requests."""
 UNITS = (KEEPER, SERVER)
 """In the order in which they start."""
 KEEPER_USER, SERVER_USER = "spa-perimeter", "spa"
@@ -66,7 +68,8 @@ def account_files() -> tuple[File, ...]:
 def unit_files(program: Path) -> tuple[File, ...]:
     """The units, which start that program."""
     return tuple(
-        File(UNIT_FOLDER / unit, _delivered(unit).replace(PROGRAM_IN_UNITS, _escaped(program))) for unit in UNITS
+        File(UNIT_FOLDER / unit, _delivered(unit).replace(PROGRAM_IN_UNITS, _escaped(program)))
+        for unit in (*UNITS, NOTIFIER)
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from spa_protocol.refusal import Refusal
+from spa_server.announce.posting import post_requests
 from spa_server.approval_table import ApprovalSettings
 from spa_server.decide.context import Approval
 from spa_server.decide.decision import Refused
@@ -20,11 +22,12 @@ LONGEST_ABOUT = 63
 
 
 class Approvals:
-    """The wishes of one server."""
+    """The wishes of one server. `board`: where they stand for whoever tells people (`ServerConfig.notice_board`)."""
 
-    def __init__(self, requests: Requests, settings: ApprovalSettings) -> None:
+    def __init__(self, requests: Requests, settings: ApprovalSettings, board: Path | None = None) -> None:
         self._requests = requests
         self._settings = settings
+        self._board = board
 
     def follow(self, settings: ApprovalSettings) -> None:
         """Go by other settings from now on."""
@@ -50,6 +53,7 @@ class Approvals:
                 request=request.number,
             )
             happened(log, event)
+            self._post(now_s)
         return request.number
 
     def decide(
@@ -90,4 +94,9 @@ class Approvals:
             request=number,
         )
         happened(log, event)
+        self._post(now_s)
         return f"{decided.service} for {decided.user}: {did}"[:LONGEST_ABOUT]
+
+    def _post(self, now_s: int) -> None:
+        if self._board is not None:
+            post_requests(self._board, self._requests, now_s)

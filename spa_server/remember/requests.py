@@ -58,7 +58,12 @@ class Request:
         return RequestState.WAITING if self.is_open(now_s) else RequestState.EXPIRED
 
     def is_open(self, now_s: int) -> bool:
-        """Whether it can still be decided on: a wish of two approvals is, when one has been given."""
+        """Whether it can still be decided on: a wish of two approvals is, when one has been given.
+
+        What was approved and has run out is over: the next wish is a new one, of which people are told.
+        """
+        if self.by and all(until_s <= now_s for _, until_s in self.by):
+            return False
         return not (self.revoked or self.denied_by) and self.asked_s - KEPT_S < now_s < self.waits_until_s
 
 

@@ -84,7 +84,17 @@ def test_the_template_shows_every_key_and_its_true_default(path: Path) -> None:
     tables = set(re.findall(r"^\[risk\.([a-z]+)\]$", TEMPLATE, re.MULTILINE))
     assert {re.sub(r" server.*", "", key) for key in known} == shown | tables
     plain = read(path, TEMPLATE)
-    not_defaults = ("#more_knock_ports", "#udp", "#hosts", "#forward_to", "#metrics", "#policy_file", "#groups")
+    not_defaults = (
+        "#more_knock_ports",
+        "#udp",
+        "#hosts",
+        "#forward_to",
+        "#metrics",
+        "#policy_file",
+        "#groups",
+        "#hook",
+        "#webhook",
+    )
     of_risk = ("#block", "#block_file", "#location_file")
     content = TEMPLATE
     for example in EXAMPLES:

@@ -155,3 +155,11 @@ def test_no_order_of_things_gives_somebody_their_own_approval_or_more_time(
                     mine = (key for key in given if key[1] == by and requests.request(key[0]).user == user)
                     untils = [given[key] for key in mine]
                     assert max(untils) >= now_s + approval.left_s > now_s
+
+
+def test_a_wish_whose_approval_has_run_out_is_over_and_the_next_is_a_new_one(requests: Requests) -> None:
+    number = wish(requests)
+    requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
+    assert wish(requests, now_s=NOW_S + 59) == number
+    assert requests.request(number).state(NOW_S + 60) is RequestState.EXPIRED
+    assert wish(requests, now_s=NOW_S + 60) != number
