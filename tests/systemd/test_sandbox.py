@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spa_server.install.layout import NOTIFIER
 from tests.systemd import trying
 from tests.systemd.service import KEEPER, SERVER, Service
 
@@ -23,7 +24,7 @@ LEFT_OUT = ("Type=", "Exec", "Restart", "Watchdog", "FileDescriptorStore", "Befo
 PRIVATE = {"/tmp", "/var/tmp", "/dev", "/dev/shm", "/dev/mqueue", "/dev/hugepages", "/dev/pts"}
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", (*UNITS, NOTIFIER))
 def test_systemd_finds_the_unit_hardly_exposed(service: Service, unit: str) -> None:
     lines = service.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout.splitlines()
     remaining = [line.split()[1] for line in lines if re.search(r"\d\.\d$", line) and "→" not in line]
