@@ -24,7 +24,7 @@ LEFT_OUT = ("Type=", "Exec", "Restart", "Watchdog", "FileDescriptorStore", "Befo
 PRIVATE = {"/tmp", "/var/tmp", "/dev", "/dev/shm", "/dev/mqueue", "/dev/hugepages", "/dev/pts"}
 
 
-@pytest.mark.parametrize("unit", (*UNITS, NOTIFIER))
+@pytest.mark.parametrize("unit", [*UNITS, NOTIFIER])
 def test_systemd_finds_the_unit_hardly_exposed(service: Service, unit: str) -> None:
     lines = service.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout.splitlines()
     remaining = [line.split()[1] for line in lines if re.search(r"\d\.\d$", line) and "→" not in line]
