@@ -102,7 +102,7 @@ class Judge:
         )
         self._baselines = Baselines(store)
         self._risk = RiskWatch(self._baselines, config.risk, read_lists(config.risk))
-        self._approvals = Approvals(Requests(store), config.approval)
+        self._approvals = Approvals(Requests(store), config.approval, config.notice_board)
         self._trust = Trust(policy, self._users, self._risk, self._approvals)
         self._rules = _rules(config)
         second_look = SecondLook(self._membership, self._trust, lambda: self._rules)
