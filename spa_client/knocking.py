@@ -202,16 +202,15 @@ class Knocker:
             slot = self.memory.slots.claim(now_ms)
         if local not in self.named:
             self.named[local] = self._first_source(local)
-        knock = Knock(
-            now_ms,
-            self.request.services,
-            self.request.lease_s,
-            self.named[local],
-            certificate=self.perimeter.certificate,
-            posture=self.posture,
-        )
         return seal_knock(
-            knock if knock.fits() else replace(knock, posture=None),
+            Knock(
+                now_ms,
+                self.request.services,
+                self.request.lease_s,
+                self.named[local],
+                certificate=self.perimeter.certificate,
+                posture=self.posture,
+            ),
             keys=self.keys,
             signer=self.perimeter.signer,
             server_identity=self.perimeter.server_identity,

@@ -76,14 +76,6 @@ class Knock:
         writer.number(self.request, 4)
         return writer.finish()
 
-    def fits(self) -> bool:
-        """Whether a body holds it: many long names and a posture may be too much together."""
-        try:
-            self.body()
-        except ValueError:
-            return False
-        return True
-
     @classmethod
     def parse(cls, body: bytes) -> Knock:
         """The knock in a body; raises MalformedBody."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from spa_client.posture.cache import Cache, Looked, Moment
 from spa_client.posture.findings import Finding, Findings, Name, Number
+from spa_protocol.knock import Knock
 from spa_protocol.posture import Fact, PostureSource
 
 FOUND = Findings(
@@ -142,10 +143,8 @@ def test_a_file_cut_or_changed_anywhere_is_a_look_or_none(data: st.DataObject) -
         path.write_bytes(content)
         looked = Cache(path).read(after(1))
         if looked is not None:
-            from spa_protocol.knock import Knock
-
             # Whatever it is, a knock can say it.
-            assert Knock(0, posture=looked.findings.posture(looked.age_s)).fits()
+            assert Knock(0, posture=looked.findings.posture(looked.age_s)).body()
 
 
 def test_what_cannot_be_written_is_not_kept(tmp_path: Path) -> None:
