@@ -99,9 +99,6 @@ def _start(command: Command) -> Popen[bytes]:
     import subprocess
 
     environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
-    flags = 0
-    if sys.platform == "win32":
-        flags = subprocess.CREATE_NO_WINDOW
     return subprocess.Popen(  # noqa: S603 - fixed commands, and no shell
         command,
         stdin=subprocess.DEVNULL,
@@ -109,7 +106,7 @@ def _start(command: Command) -> Popen[bytes]:
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
-        creationflags=flags,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         bufsize=0,
     )
 

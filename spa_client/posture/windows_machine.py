@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import threading
+from typing import Any
 
 SHELL_TIMEOUT_S = 1.0
 """How long the shell may take; it asks the drive."""
@@ -26,18 +27,18 @@ class ThisMachine:
 
     def value(self, key: str, name: str) -> int | str | None:
         if sys.platform == "win32":
-            import winreg
+            with contextlib.suppress(OSError, ImportError), _opened(key) as handle:
+                import winreg
 
-            with contextlib.suppress(OSError), _opened(key) as handle:
                 value = winreg.QueryValueEx(handle, name)[0]
                 return value if isinstance(value, int | str) else None
         return None
 
     def changed_s(self, key: str) -> float | None:
         if sys.platform == "win32":
-            import winreg
+            with contextlib.suppress(OSError, ImportError), _opened(key) as handle:
+                import winreg
 
-            with contextlib.suppress(OSError), _opened(key) as handle:
                 return winreg.QueryInfoKey(handle)[2] / _TICKS_PER_S - _EPOCH_S
         return None
 
@@ -54,20 +55,23 @@ class ThisMachine:
         if sys.platform == "win32":
             import ctypes
 
-            count = ctypes.windll.kernel32.GetTickCount64
-            count.restype = ctypes.c_uint64
-            return int(count())
+            with contextlib.suppress(OSError, AttributeError):
+                count = ctypes.windll.kernel32.GetTickCount64
+                count.restype = ctypes.c_uint64
+                return int(count())
         return None
 
 
-if sys.platform == "win32":
+def _opened(key: str) -> Any:
+    """A key of the registry, to be used in a `with`. Raises OSError, and ImportError where there is no registry."""
     import winreg
 
-    def _opened(key: str) -> winreg.HKEYType:
+    if sys.platform == "win32":
         hive, _, path = key.partition("\\")
         # The 64-bit view, also for a 32-bit Python: Windows keeps its own settings there.
         access = winreg.KEY_READ | winreg.KEY_WOW64_64KEY
         return winreg.OpenKey(getattr(winreg, _HIVES[hive]), path, 0, access)
+    raise ImportError("no registry")
 
 
 def _drive_property(drive: str, name: str) -> int | None:

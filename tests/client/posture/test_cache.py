@@ -44,6 +44,7 @@ def test_a_look_comes_back_with_its_age(cache: Cache) -> None:
     assert cache.read(after(42)) == Looked(FOUND, 42)
 
 
+@pytest.mark.file_modes
 def test_only_its_user_reads_it(cache: Cache, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state" / "posture").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700

@@ -83,7 +83,7 @@ def test_gnome_that_is_only_installed_is_not_asked(linux: FakeLinux) -> None:
 
 
 def test_cinnamon_has_its_own_lock(linux: FakeLinux) -> None:
-    answers = {
+    answers: dict[Command, Ran] = {
         ("gsettings", "get", "org.cinnamon.desktop.screensaver", "lock-enabled"): Ran(0, "true\n"),
         ("gsettings", "get", "org.cinnamon.desktop.session", "idle-delay"): Ran(0, "uint32 900\n"),
     }
@@ -185,6 +185,7 @@ def test_the_uptime_is_the_first_number(linux: FakeLinux, text: str, expected: i
     assert told(linux.file("proc/uptime", text)).uptime_s.value == expected
 
 
+@pytest.mark.file_modes
 def test_what_is_no_file_is_not_waited_for(linux: FakeLinux) -> None:
     (linux.root / "etc/ufw").mkdir(parents=True)
     os.mkfifo(linux.root / "etc/os-release")
