@@ -99,13 +99,14 @@ def test_a_policy_for_the_lock_stands_before_the_users_choice(changed: dict[str,
 @pytest.mark.parametrize("profile", ["DomainProfile", "StandardProfile", "PublicProfile"])
 def test_the_firewall_is_on_in_every_profile_or_it_is_not(profile: str) -> None:
     key = rf"{windows.FIREWALL}\{profile}\EnableFirewall"
-    assert look(FakeMachine(HEALTHY | {key: 0}), NOW_S).firewall.fact is Fact.NO
+    off: dict[str, int | str] = {key: 0}
+    assert look(FakeMachine(HEALTHY | off), NOW_S).firewall.fact is Fact.NO
     missing = {each: value for each, value in HEALTHY.items() if each != key}
     assert look(FakeMachine(missing), NOW_S).firewall.fact is Fact.UNKNOWN
 
 
 def test_a_policy_that_switches_a_profile_off_counts() -> None:
-    policy = {rf"{windows.FIREWALL_POLICY}\PrivateProfile\EnableFirewall": 0}
+    policy: dict[str, int | str] = {rf"{windows.FIREWALL_POLICY}\PrivateProfile\EnableFirewall": 0}
     assert look(FakeMachine(HEALTHY | policy), NOW_S).firewall.fact is Fact.NO
 
 
