@@ -1,8 +1,7 @@
 """The last look at this device's health, kept so that not every knock has to look.
 
-Two clocks must agree on its age: one that runs while the computer sleeps, but begins anew with each start, and the wall
-clock, which lasts, but can be set. Where they do not agree (a restart, a clock that was set) nothing is known. Losing
-the file costs a look. It must not know how one looks.
+After the line that a knock needs (`last`) stands how each fact was found, for whoever asks. Losing the file costs a
+look. It must not know how one looks.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from spa_client.posture import last
 from spa_client.posture.findings import (
     MAX_DAYS,
     MAX_UPTIME_S,
@@ -26,18 +26,8 @@ from spa_client.posture.tree import content
 from spa_client.secret_file import make_folder, write_file
 from spa_protocol.posture import MAX_SYSTEM, Fact, PostureSource
 
-_AGREE_WITHIN_S = 60
-_FORM = 1
-_MAX_FILE = 64 * 1024
+MAX_FILE = 64 * 1024
 _FACTS = ("disk_encrypted", "screen_lock", "firewall", "secure_boot")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """`elapsed_s`: since some moment of this start of the computer, its sleep counted. `wall_s`: the wall clock."""
-
-    elapsed_s: float
-    wall_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +44,28 @@ class Cache:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    def read(self, now: Moment) -> Looked | None:
+    def read(self, now: last.Moment) -> Looked | None:
         """The last look, if there is one whose age is known."""
-        kept = content(self._path, _MAX_FILE) if self._path is not None else None
-        if kept is None:
+        kept = self._content()
+        age_s = last.age_s(kept, now)
+        if age_s is None:
             return None
         try:
-            value = json.loads(kept)
-            findings = _findings(value)
-            ages = now.elapsed_s - float(value["elapsed_s"]), now.wall_s - float(value["wall_s"])
-            # The older of the two: clocks may differ by what the network's time corrected meanwhile.
-            known = min(ages) >= -1 and abs(ages[0] - ages[1]) <= _AGREE_WITHIN_S
-            return Looked(findings, max(0, int(max(ages)))) if known else None
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, AttributeError):
+            return Looked(_findings(json.loads(kept.partition(b"\n")[2])), age_s)
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
-    def write(self, findings: Findings, now: Moment) -> None:
+    def write(self, findings: Findings, now: last.Moment) -> None:
         """Keep a look, if it can be written."""
         if self._path is None:
             return
-        value = {"form": _FORM, "elapsed_s": now.elapsed_s, "wall_s": now.wall_s, **_plain(findings)}
+        head = last.line(findings.posture(), now).decode("ascii")
         with contextlib.suppress(OSError):
             make_folder(self._path.parent)
-            write_file(self._path, json.dumps(value))
+            write_file(self._path, f"{head}\n{json.dumps(_plain(findings))}\n")
+
+    def _content(self) -> bytes:
+        return (content(self._path, MAX_FILE) if self._path is not None else None) or b""
 
 
 def _plain(findings: Findings) -> dict[str, Any]:
@@ -89,8 +78,6 @@ def _plain(findings: Findings) -> dict[str, Any]:
 
 def _findings(value: dict[str, Any]) -> Findings:
     """Raises KeyError, TypeError and ValueError for what is none."""
-    if value["form"] != _FORM:
-        raise ValueError("another form")
     disk, lock, firewall, boot = (_read(value[name], Finding, "fact", _fact) for name in _FACTS)
     return Findings(
         PostureSource(value["source"]),

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spa_client.elapsed import elapsed_s
+from spa_client.posture import last
 from spa_client.posture.telling import Telling
+from spa_client.posture.tree import content
 
 if TYPE_CHECKING:
-    from spa_client.posture.cache import Looked, Moment
+    from spa_client.posture.cache import Looked
     from spa_client.posture.findings import Findings
     from spa_protocol.posture import Posture
 
@@ -58,10 +60,8 @@ def look(telling: Telling) -> Findings:
     return without_system(Findings(), sys.platform)
 
 
-def _now() -> Moment:
-    from spa_client.posture.cache import Moment
-
-    return Moment(elapsed_s(), time.time())
+def _now() -> last.Moment:
+    return last.Moment(elapsed_s(), time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,17 @@ class Collector:
 
     path: Path | None
     look: Callable[[Telling], Findings] = look
-    now: Callable[[], Moment] = _now
+    now: Callable[[], last.Moment] = _now
 
     def posture(self, telling: Telling, interval_s: int = INTERVAL_S) -> Posture | None:
         """The facts, of a look at most so many seconds ago; None where nothing is to be told. Raises nothing."""
-        if telling is Telling.OFF or self.path is None:
+        path = self._kept(telling)
+        if telling is Telling.OFF or path is None:
             return None
+        now = self.now()
+        told = last.posture(content(path) or b"", now)
+        if told is not None and told.age_s < interval_s:
+            return told
         looked = self.looked(telling, interval_s)
         return looked.findings.posture(looked.age_s)
 
@@ -86,14 +91,19 @@ class Collector:
         """The last look, or a new one. Telling.OFF looks as ON does, for whoever asks what would be told."""
         from spa_client.posture.cache import Cache, Looked
 
-        # One file for each: otherwise a change of the setting would say one source's facts as the other's.
-        kind = "osquery" if telling is Telling.OSQUERY else "own"
-        cache = Cache(self.path.with_name(f"{self.path.name}-{kind}") if self.path is not None else None)
+        cache = Cache(self._kept(telling))
         begun = self.now()
-        last = cache.read(begun)
-        if last is not None and last.age_s < interval_s:
-            return last
+        kept = cache.read(begun)
+        if kept is not None and kept.age_s < interval_s:
+            return kept
         findings = self.look(telling)
         cache.write(findings, begun)
         # Looking took a moment, and the first fact is as old as that.
         return Looked(findings, max(0, int(self.now().elapsed_s - begun.elapsed_s)))
+
+    def _kept(self, telling: Telling) -> Path | None:
+        if self.path is None:
+            return None
+        # One file for each: otherwise a change of the setting would say one source's facts as the other's.
+        kind = "osquery" if telling is Telling.OSQUERY else "own"
+        return self.path.with_name(f"{self.path.name}-{kind}")

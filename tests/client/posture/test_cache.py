@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import tempfile
 from pathlib import Path
@@ -11,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spa_client.posture.cache import Cache, Looked, Moment
+from spa_client.posture import last
+from spa_client.posture.cache import Cache, Looked
 from spa_client.posture.findings import Finding, Findings, Name, Number
+from spa_client.posture.last import Moment
 from spa_protocol.knock import Knock
 from spa_protocol.posture import Fact, PostureSource
 
@@ -54,6 +55,13 @@ def test_the_uptime_goes_on(cache: Cache) -> None:
     looked = cache.read(after(42))
     assert looked is not None
     assert looked.findings.posture(looked.age_s).uptime_s == 142
+
+
+def test_what_a_knock_says_is_in_the_first_line(cache: Cache, tmp_path: Path) -> None:
+    kept = (tmp_path / "state" / "posture").read_bytes()
+    assert last.posture(kept, after(42)) == FOUND.posture(42)
+    assert last.posture(kept.splitlines()[0], after(42)) == FOUND.posture(42)
+    assert last.posture(kept, after(-900, 86_400)) is None
 
 
 @pytest.mark.parametrize(
@@ -111,22 +119,27 @@ def test_no_clock_makes_a_look_younger_than_it_is(slept: float, step: float, res
         b"\xff\xfe",
         b"{" * 100_000,
         b"[" * 50_000,
-        b'{"form": 2}',
-        b'{"form": 1, "elapsed_s": NaN, "wall_s": NaN}',
+        b"1 1000.0 1800000000.0 00\n{}",
+        b"2 1000.0 1800000000.0 00\n{}",
+        b"1 1000.0 1800000000.0 zz\n[]",
+        b"1 1000.0 1800000000.0 " + b"0" * 10_000,
+        b"1 1000.0 1800000000.0 00\n" + b"[" * 50_000,
     ],
 )
 def test_a_damaged_file_is_no_look(cache: Cache, tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "state" / "posture").write_bytes(damage)
     assert cache.read(after(1)) is None
+    assert last.posture(damage, after(1)) is None
 
 
-@pytest.mark.parametrize("key", ["elapsed_s", "wall_s"])
+@pytest.mark.parametrize("place", [1, 2], ids=["elapsed", "wall"])
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", '"x"', "null", "[]", "1" + "0" * 400])
-def test_a_time_that_is_none_is_no_look(cache: Cache, tmp_path: Path, key: str, value: str) -> None:
+def test_a_time_that_is_none_is_no_look(cache: Cache, tmp_path: Path, place: int, value: str) -> None:
     path = tmp_path / "state" / "posture"
-    kept = json.loads(path.read_text())
-    kept[key] = "HERE"
-    path.write_text(json.dumps(kept).replace('"HERE"', value))
+    words = path.read_text().split(" ")
+    words[place] = value
+    path.write_text(" ".join(words))
+    assert last.posture(path.read_bytes(), after(1)) is None
     assert cache.read(after(1)) is None
 
 
@@ -146,6 +159,8 @@ def test_a_file_cut_or_changed_anywhere_is_a_look_or_none(data: st.DataObject) -
         if looked is not None:
             # Whatever it is, a knock can say it.
             assert Knock(0, posture=looked.findings.posture(looked.age_s)).body()
+        if (told := last.posture(bytes(content), after(1))) is not None:
+            assert Knock(0, posture=told).body()
 
 
 def test_what_cannot_be_written_is_not_kept(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from spa_client.posture.cache import Moment
 from spa_client.posture.collecting import HELD_INTERVAL_S, INTERVAL_S, Collector, look
 from spa_client.posture.findings import Finding, Findings, Number
+from spa_client.posture.last import Moment
 from spa_client.posture.telling import Telling
 from spa_protocol.knock import Knock
 from spa_protocol.posture import Fact, PostureSource
