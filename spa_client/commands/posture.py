@@ -63,12 +63,14 @@ def command(name: str | None, send: str | None, fresh: bool, as_json: bool) -> N
     findings = _by_name(looked.findings)
     shown = {name: _shown(name, looked) for name in findings}
     width = max(map(len, shown.values()))
+    click.echo(f"{'FACT':<15} {'VALUE':<{width}}  {'WHY IT IS TOLD':<42} HOW IT WAS FOUND")
     for each, finding in findings.items():
         click.echo(f"{each:<15} {shown[each]:<{width}}  {WHY[each]:<42} {finding.how}")
+    click.echo()
     for each, finding in findings.items():
         if finding.unknown:
             remedy = f"; {finding.remedy}" if finding.remedy else ""
-            click.echo(f"\n{each} is unknown: {finding.unknown}{remedy}")
+            click.echo(f"{each} is unknown: {finding.unknown}{remedy}")
     click.echo(
         f"\nLooked {looked.age_s} s ago. The server can tell that this device says so, and not whether it is so."
     )

@@ -48,6 +48,7 @@ _OF_SYSTEM = {
         "SELECT 'disk', CAST(protection_status AS TEXT) FROM bitlocker_info WHERE drive_letter = 'C:'",
     ),
 }
+_FIREWALL = {"darwin": "alf", "win32": "windows_security_center"}
 _HOW = "osqueryi: table "
 
 
@@ -66,7 +67,7 @@ def look(run: Runner, platform: str, now_s: float) -> Findings:
         PostureSource.OSQUERY,
         disk_encrypted=_switch(said, "disk", "disk_encryption", why),
         screen_lock=_switch(said, "lock", "screenlock", why),
-        firewall=_switch(said, "firewall", "alf" if platform == "darwin" else "windows_security_center", why),
+        firewall=_switch(said, "firewall", _FIREWALL.get(platform, "iptables, for root"), why),
         secure_boot=_switch(said, "boot", "secureboot", why),
         patch_age_days=_patch_age(_number(said.get("installed")), now_s, why),
         uptime_s=uptime(uptime_s, f"{_HOW}uptime") if uptime_s is not None else Number(None, f"{_HOW}uptime", why),
