@@ -18,6 +18,7 @@ from spa_client.meant import service_hint
 from spa_client.memory import Memory
 from spa_client.pace import Pace
 from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
+from spa_client.posture.collecting import INTERVAL_S
 from spa_client.refused import refused, skew_sentence
 from spa_client.signing.signers import unlock
 from spa_protocol.answer import Answer, AnsweredService
@@ -25,6 +26,7 @@ from spa_protocol.body import Address
 from spa_protocol.keys import Channel, ChannelKeys, derive
 from spa_protocol.knock import MAX_SERVICES, Knock, seal_knock
 from spa_protocol.names import is_service_name
+from spa_protocol.posture import Posture
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE
 from spa_protocol.tag import CLOCK_SLOTS, TagKind
@@ -41,7 +43,7 @@ class Request:
 
     `services`: names, none for all that are allowed. `lease_s`: 0 for each service's own default. `source`: SEEN, LOCAL
     or an address; None for the perimeter's setting. `timeout_s`: how long to wait for the answer. `sparing`: use one
-    slot for each family, whatever gets lost.
+    slot for each family, whatever gets lost. `facts_s`: how old the device's facts may be that are told.
     """
 
     services: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class Request:
     source: str | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
     sparing: bool = False
+    facts_s: int = INTERVAL_S
 
     def check(self, known: tuple[KnownService, ...] = ()) -> None:
         """Raise BadUsage for what no server could grant. `known`: services that may have been meant."""
@@ -173,6 +176,7 @@ class Knocker:
     named: dict[Address, Address | None] = field(default_factory=dict)
     fixed_source: Address | None = None
     keys: ChannelKeys = field(init=False)
+    posture: Posture | None = field(init=False)
     _source: str = field(init=False)
     _clock_slot: int = field(init=False)
 
@@ -180,6 +184,9 @@ class Knocker:
         self.keys = channel_of(self.perimeter)
         self._source = self.perimeter.source if self.request.source is None else self.request.source
         self._clock_slot = os.urandom(1)[0] % CLOCK_SLOTS
+        # Before anything is timed or sent, for a look may take a moment. A delegate cannot speak for the device.
+        told = self.perimeter.certificate is None
+        self.posture = self.memory.health.posture(self.perimeter.posture, self.request.facts_s) if told else None
         if self._source not in (SEEN, LOCAL):
             self.fixed_source = _named_source(self._source)
 
@@ -202,6 +209,7 @@ class Knocker:
                 self.request.lease_s,
                 self.named[local],
                 certificate=self.perimeter.certificate,
+                posture=self.posture,
             ),
             keys=self.keys,
             signer=self.perimeter.signer,

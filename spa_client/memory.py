@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spa_client.holders import Holders
 from spa_client.perimeter import USUAL_SLOTS
+from spa_client.posture.collecting import Collector
 from spa_client.secret_file import make_folder
 from spa_client.signed_source import SignedSources
 from spa_client.slots import SlotBook
@@ -159,6 +160,7 @@ class Memory:
     round_trip: RoundTripNote
     holders: Holders
     port: PortNote
+    health: Collector
 
     @classmethod
     def kept_in(cls, folder: Path | None, slots: int = USUAL_SLOTS) -> Memory:
@@ -172,6 +174,7 @@ class Memory:
                 RoundTripNote(None),
                 Holders(None),
                 PortNote(None),
+                Collector(None),
             )
         return cls(
             SlotBook(folder / "slots", slots),
@@ -181,4 +184,5 @@ class Memory:
             RoundTripNote(folder / "round-trip"),
             Holders(folder / "holders"),
             PortNote(folder / "port"),
+            Collector(folder / "posture"),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from spa_client.posture.telling import Telling
 from spa_client.signing.place import OWN_FILE, KeyPlace
 from spa_protocol.answer import AnsweredService
 from spa_protocol.delegation import Certificate
@@ -55,6 +56,7 @@ class Perimeter:
     SEEN, LOCAL or an address. `answers`: whether the server answers knocks. `slots`: how many knocks a minute it takes,
     as it last said. `services`: those it told of. `certificate`: by whose leave a delegate knocks, with the delegates'
     gate secret; None for a device of its own. `place`: where the signer's key is kept.
+    `posture`: what the server is told of this device's health.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Perimeter:
     services: tuple[KnownService, ...] = ()
     certificate: Certificate | None = None
     place: KeyPlace = OWN_FILE
+    posture: Telling = Telling.ON
 
     @property
     def knock_port(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from spa_client.errors import BadConfiguration
 from spa_client.perimeter import LOCAL, SEEN, USUAL_SLOTS, KnownService, Perimeter
+from spa_client.posture.telling import Telling
 from spa_client.signing.place import OWN_FILE, KeyKind, KeyPlace
 from spa_protocol.delegation import Certificate
 from spa_protocol.limits import MAX_HOSTS, MAX_KNOCK_PORTS, MAX_SLOTS
@@ -23,6 +24,7 @@ from spa_protocol.text import BadText, TextKind, decode_key, decode_verifying_ke
 _HEAD = """\
 # Written by spa-client. Nothing here is secret: the secrets are in the files beside this one.
 # source: "seen" opens for the address the server sees; "local" signs this computer's own; or give an address.
+# posture: what the server is told of this computer's health: "on", "off" or "osquery" (spa-client posture).
 # slots: how many knocks the server takes from this device in a minute; its answers set it.
 # key: where the device's key is kept, where that is not device.key; public_key: which it is.
 """
@@ -39,6 +41,7 @@ def perimeter_text(perimeter: Perimeter) -> str:
         f"label = {json.dumps(perimeter.label)}",
         f"source = {json.dumps(perimeter.source)}",
         f"answers = {json.dumps(perimeter.answers)}",
+        f"posture = {json.dumps(perimeter.posture.value)}",
         f"slots = {perimeter.slots}",
         *_key_lines(perimeter.place),
     ]
@@ -101,6 +104,7 @@ def parse_perimeter(
         services=_services(reader),
         certificate=_certificate(reader),
         place=place,
+        posture=_posture(reader),
     )
 
 
@@ -150,6 +154,13 @@ def _source(reader: _Reader) -> str:
         except ValueError:
             raise reader.wrong("source", '"seen", "local" or an IP address') from None
     return source
+
+
+def _posture(reader: _Reader) -> Telling:
+    try:
+        return Telling(reader.value("posture", str, Telling.ON.value))
+    except ValueError:
+        raise reader.wrong("posture", f"one of {', '.join(telling.value for telling in Telling)}") from None
 
 
 def _slots(reader: _Reader) -> int:

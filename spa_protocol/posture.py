@@ -31,6 +31,9 @@ class PostureSource(Enum):
     """The client looked for itself."""
     OSQUERY = 2
     """An osquery on the device was asked."""
+    # 3 is kept for a TPM's quote over what was started. It would be trusted for itself, not for the key that signs the
+    # knock, and so comes with the enrolment of an attestation key and a challenge of the server's; until then no device
+    # can claim it (docs/threat-model.md).
 
 
 @dataclass(frozen=True, slots=True)

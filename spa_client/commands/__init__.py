@@ -24,6 +24,7 @@ COMMANDS = {
     "remove": ("remove", "Forget a perimeter, its key included."),
     "knock": ("knock", "Knock, and say what opened for how long."),
     "delegate": ("delegate", "Let another key open some services for a while."),
+    "posture": ("posture", "Show what a server is told of this device's health."),
     "doctor": ("doctor", "Find what keeps this device out."),
     "exec": ("execute", "Knock, run a command, keep the lease while it runs."),
     "open": ("open_door", "A local door: connections to this computer knock and go through."),

@@ -41,6 +41,7 @@ def command(name: str | None, as_json: bool) -> None:
         ("server identity", perimeter.server_text),
         *_delegation(perimeter),
         ("source", perimeter.source),
+        ("posture", perimeter.posture.value),
         ("answers", "yes" if perimeter.answers else "no"),
         ("files", str(store.path(perimeter.name))),
     ]
@@ -93,6 +94,7 @@ def as_json_text(perimeter: Perimeter) -> str:
                 "expires_s": certificate.expires_s,
             },
             "source": perimeter.source,
+            "posture": perimeter.posture.value,
             "answers": perimeter.answers,
             "services": [
                 {

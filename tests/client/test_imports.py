@@ -31,6 +31,7 @@ def test_a_knock_loads_only_what_it_needs() -> None:
     assert not [name for name in loaded if name.startswith(("pyroute2", "scapy", "cryptography", "spa_server"))]
     assert "spa_client.enrol" not in loaded
     assert "spa_client.running" not in loaded
+    assert not {"spa_client.posture.findings", "spa_client.posture.cache", "spa_client.posture.linux"} & set(loaded)
 
 
 def test_the_group_alone_loads_no_command() -> None:

@@ -13,10 +13,8 @@ import pytest
 from tests.client.elsewhere import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
-NOT_AGAIN = tuple(
-    f"test_{name}.py"
-    for name in ("other_systems", "imports", "start", "door", "keep", "proxy", "promises", "completion")
-)
+_WHOLE = ("other_systems", "imports", "start", "door", "keep", "proxy", "promises", "completion")
+NOT_AGAIN = (*(f"test_{name}.py" for name in _WHOLE), "posture/test_programs.py")
 """Tests of processes of their own, which nobody misleads."""
 LONG = "clock or hour or every or used_by_another or a_port_that_refuses"
 """Tests that wait for seconds, and for nothing of the system's."""
