@@ -9,6 +9,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from spa_client.checkpoints import CheckpointNote
 from spa_client.holders import Holders
 from spa_client.perimeter import USUAL_SLOTS
 from spa_client.secret_file import make_folder
@@ -159,6 +160,7 @@ class Memory:
     round_trip: RoundTripNote
     holders: Holders
     port: PortNote
+    checkpoint: CheckpointNote
 
     @classmethod
     def kept_in(cls, folder: Path | None, slots: int = USUAL_SLOTS) -> Memory:
@@ -172,6 +174,7 @@ class Memory:
                 RoundTripNote(None),
                 Holders(None),
                 PortNote(None),
+                CheckpointNote(None),
             )
         return cls(
             SlotBook(folder / "slots", slots),
@@ -181,4 +184,5 @@ class Memory:
             RoundTripNote(folder / "round-trip"),
             Holders(folder / "holders"),
             PortNote(folder / "port"),
+            CheckpointNote(folder / "checkpoint"),
         )
