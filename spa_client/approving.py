@@ -1,7 +1,7 @@
 """Deciding on what somebody else asked for: a signed knock that approves or denies a request (docs/protocol.md, 5.5).
 
-A request is decided once, so each family makes one knock, one after the other, until one is answered: a second knock
-would be told that nothing waits any more. It must not know of files or terminals.
+A request is denied once, so each family makes one knock, one after the other, until one is answered: a second knock
+might be told that nothing waits any more. It must not know of files or terminals.
 """
 
 from __future__ import annotations
