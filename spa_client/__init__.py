@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from spa_client.api import Pinhole, knock, pinhole
     from spa_client.async_api import async_pinhole
     from spa_client.errors import (
+        ApprovalNeeded,
         BadConfiguration,
         BadSurroundings,
         BadUsage,
         ClockWrong,
+        CodeNeeded,
         NeverOpened,
         NoAnswer,
         NotPermitted,
@@ -35,10 +37,12 @@ if TYPE_CHECKING:
     from spa_client.knocking import Opened, OpenService
 
 __all__ = [
+    "ApprovalNeeded",
     "BadConfiguration",
     "BadSurroundings",
     "BadUsage",
     "ClockWrong",
+    "CodeNeeded",
     "NeverOpened",
     "NoAnswer",
     "NotPermitted",

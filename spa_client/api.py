@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from spa_client.holding import Holding
 from spa_client.knocking import DEFAULT_TIMEOUT_S, Opened, Request
 from spa_client.opening import Wait, knock_and_leave
+from spa_client.second_factor import CodeSource, code_source
 from spa_client.storage import Store
 from spa_protocol.body import Address
 
@@ -42,16 +43,20 @@ def knock(
     lease_s: int = 0,
     source: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    code: str | CodeSource | None = None,
     store: Store | None = None,
 ) -> Opened:
     """Knock at a perimeter, and return what opened.
 
     `name` may be left out for the default perimeter; no services means all that this device may open. `lease_s`: 0
     for each service's default. `source`: "seen", "local" or an address; None for the perimeter's setting. `timeout_s`:
-    how long to wait for the answer. Raises a subclass of SpaError, or OSError.
+    how long to wait for the answer. `code`: a one-time code, or what is called for one, when the server asks for a
+    second factor; it is sent then and only once. Raises a subclass of SpaError, or OSError.
     """
     store = store or Store.default()
-    return knock_and_leave(store, store.load(name), Request(services, lease_s, source, timeout_s))
+    return knock_and_leave(
+        store, store.load(name), Request(services, lease_s, source, timeout_s, code=code_source(code))
+    )
 
 
 @contextmanager
@@ -61,6 +66,7 @@ def pinhole(
     lease_s: int = 0,
     source: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    code: str | CodeSource | None = None,
     port: int = 0,
     wait: bool = False,
     store: Store | None = None,
@@ -76,7 +82,7 @@ def pinhole(
     """
     store = store or Store.default()
     perimeter = store.load(name)
-    request = Request(services, lease_s, source, timeout_s)
+    request = Request(services, lease_s, source, timeout_s, code=code_source(code))
     with Holding(store, perimeter, request, wait=Wait(port=port, always=wait)) as held:
         opened = held.opened
         yield Pinhole(perimeter.hosts[0], port or opened.tcp_port, opened.addresses, opened)

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 
 from spa_client.api import Pinhole, pinhole
 from spa_client.knocking import DEFAULT_TIMEOUT_S
+from spa_client.second_factor import CodeSource
 from spa_client.storage import Store
 
 
@@ -24,6 +25,7 @@ async def async_pinhole(
     lease_s: int = 0,
     source: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    code: str | CodeSource | None = None,
     port: int = 0,
     wait: bool = False,
     store: Store | None = None,
@@ -41,6 +43,7 @@ async def async_pinhole(
         lease_s=lease_s,
         source=source,
         timeout_s=timeout_s,
+        code=code,
         port=port,
         wait=wait,
         store=store,

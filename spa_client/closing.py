@@ -58,6 +58,7 @@ def close_opened(
         replies = ask(targets, closer, pace, clock)
     except OSError as error:
         raise BadSurroundings(f"no network that leads to {perimeter.name}: {error.strerror or error}") from None
+    memory.checkpoint.note(reply.answer for reply in replies if reply.answer is not None)
     return _closed(perimeter, replies)
 
 

@@ -6,7 +6,9 @@ it.
     SpaError
     ├── BadUsage          2  what was asked for makes no sense
     ├── Refused           3  the server answered, and said no
-    │   └── ClockWrong       ... because this computer's clock is off
+    │   ├── ClockWrong       ... because this computer's clock is off
+    │   ├── CodeNeeded       ... because it wants a one-time code besides
+    │   └── ApprovalNeeded   ... because somebody has to approve it first
     ├── NoAnswer          4  nothing came back
     │   └── NeverOpened      the port did not open
     ├── BadConfiguration  5  no such perimeter, or its files are broken
@@ -62,6 +64,14 @@ class ClockWrong(Refused):
     def __init__(self, sentence: str, refusal: Refusal, skew_ms: int, slots: int | None = None) -> None:
         super().__init__(sentence, refusal, slots=slots)
         self.skew_ms = skew_ms
+
+
+class CodeNeeded(Refused):
+    """The server said no because it wants a one-time code too, and none was to be had."""
+
+
+class ApprovalNeeded(Refused):
+    """The server said no because somebody has to approve it first. `about` is the number of the request."""
 
 
 class NoAnswer(SpaError):

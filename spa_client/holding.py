@@ -22,6 +22,7 @@ from spa_client.opening import Wait, close_once, informed, knock_once, knock_unt
 from spa_client.perimeter import Perimeter
 from spa_client.posture.collecting import HELD_INTERVAL_S
 from spa_client.roaming import Noticed, Watch
+from spa_client.second_factor import no_code
 from spa_client.session_key import Session
 from spa_client.storage import Store
 from spa_protocol.body import Address
@@ -160,7 +161,8 @@ class Holding:
         try:
             self._perimeter = self._session.fresh(self._perimeter)
             # While the server is away its slots are not used up, for the user may want some.
-            request = replace(self._request, sparing=sparing, facts_s=HELD_INTERVAL_S)
+            # A code was for the first knock: nobody sits there to type another.
+            request = replace(self._request, sparing=sparing, facts_s=HELD_INTERVAL_S, code=no_code)
             opened = knock_once(self._store, self._perimeter, request)
         except SlotsUsedUp as used_up:
             self._miss(used_up, used_up.wait_s)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 
 from spa_client.addresses import no_network, places, resolve, udp_ports
-from spa_client.errors import BadSurroundings, BadUsage, ClockWrong, NoAnswer, Refused
+from spa_client.errors import BadSurroundings, BadUsage, ClockWrong, CodeNeeded, NoAnswer, Refused
 from spa_client.exchange import Next, Reply, ask, port_answered, wall_ms
 from spa_client.meant import service_hint
 from spa_client.memory import Memory
@@ -20,6 +20,7 @@ from spa_client.pace import Pace
 from spa_client.perimeter import LOCAL, SEEN, KnownService, Perimeter
 from spa_client.posture.collecting import INTERVAL_S
 from spa_client.refused import refused, skew_sentence
+from spa_client.second_factor import CodeSource, checked, no_code
 from spa_client.signing.signers import unlock
 from spa_protocol.answer import Answer, AnsweredService
 from spa_protocol.body import Address
@@ -43,7 +44,8 @@ class Request:
 
     `services`: names, none for all that are allowed. `lease_s`: 0 for each service's own default. `source`: SEEN, LOCAL
     or an address; None for the perimeter's setting. `timeout_s`: how long to wait for the answer. `sparing`: use one
-    slot for each family, whatever gets lost. `facts_s`: how old the device's facts may be that are told.
+    slot for each family, whatever gets lost. `facts_s`: how old the device's facts may be that are told. `code`: asked
+    for a one-time code when the server wants one.
     """
 
     services: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class Request:
     timeout_s: float = DEFAULT_TIMEOUT_S
     sparing: bool = False
     facts_s: int = INTERVAL_S
+    code: CodeSource = field(default=no_code, repr=False, compare=False)
 
     def check(self, known: tuple[KnownService, ...] = ()) -> None:
         """Raise BadUsage for what no server could grant. `known`: services that may have been meant."""
@@ -160,21 +163,65 @@ def knock_perimeter(
     pace = pace.sparing() if request.sparing else pace.signed_by(perimeter.signer)
     try:
         replies = ask(targets, knocker, pace, clock)
+        wants_code = _wants_code(replies)
+        if wants_code is not None and perimeter.certificate is not None:
+            raise _no_code_of_a_delegate(perimeter, wants_code)
+        if wants_code is not None and (code := request.code()):
+            knocker.code = checked(code)
+            replies = _with_code(replies, wants_code, knocker, pace, clock)
     except OSError as error:
         raise BadSurroundings(no_network(targets, error)) from None
     memory.port.write(port_answered(replies, ports[0]), perimeter.knock_port)
     return _outcome(perimeter, request, replies, knocker, clock())
 
 
+def _wants_code(replies: tuple[Reply, ...]) -> Reply | None:
+    """The family whose answer asks for a code, where nothing was granted."""
+    answers = [(reply, reply.answer) for reply in replies if reply.answer is not None]
+    if any(answer.refusal is None for _, answer in answers):
+        return None
+    return next((reply for reply, answer in answers if answer.refusal is Refusal.STEP_UP_NEEDED), None)
+
+
+def _no_code_of_a_delegate(perimeter: Perimeter, reply: Reply) -> Refused:
+    error = _refused(perimeter, reply)
+    reason = (
+        f"{perimeter.name} refused: a second factor is needed, and a delegate has none: let the device itself knock"
+    )
+    return CodeNeeded(reason, error.refusal, error.about, error.slots)
+
+
+def _with_code(
+    before: tuple[Reply, ...], asking: Reply, knocker: Knocker, pace: Pace, clock: Callable[[], int]
+) -> tuple[Reply, ...]:
+    """What comes of giving the code, which counts once: in one knock by the family that was asked for it.
+
+    The server remembers that this device gave it, so the other families then knock without. Where no answer comes it
+    may have been heard all the same, and that family knocks without it too.
+    """
+    (given,) = ask((asking.target,), knocker, pace.sparing(), clock)
+    knocker.code = ""
+    if given.answer is not None and given.answer.refusal is not None:
+        return (given,)
+    heard = given.answer is not None
+    others = tuple(reply.target for reply in before if not (heard and reply.target == asking.target))
+    later = {reply.target: reply for reply in (ask(others, knocker, pace, clock) if others else ())}
+    return tuple(later.get(reply.target, given if reply.target == asking.target else reply) for reply in before)
+
+
 @dataclass(slots=True)
 class Knocker:
-    """Makes the knocks of one request, and weighs the answers. `named`: the source named last, by local address."""
+    """Makes the knocks of one request, and weighs the answers. `named`: the source named last, by local address.
+
+    `code`: what the next knock gives, and no other.
+    """
 
     perimeter: Perimeter
     request: Request
     memory: Memory
     named: dict[Address, Address | None] = field(default_factory=dict)
     fixed_source: Address | None = None
+    code: str = field(default="", repr=False)
     keys: ChannelKeys = field(init=False)
     posture: Posture | None = field(init=False)
     _source: str = field(init=False)
@@ -202,6 +249,7 @@ class Knocker:
             slot = self.memory.slots.claim(now_ms)
         if local not in self.named:
             self.named[local] = self._first_source(local)
+        code, self.code = self.code, ""
         return seal_knock(
             Knock(
                 now_ms,
@@ -210,6 +258,7 @@ class Knocker:
                 self.named[local],
                 certificate=self.perimeter.certificate,
                 posture=self.posture,
+                code=code,
             ),
             keys=self.keys,
             signer=self.perimeter.signer,
@@ -256,6 +305,7 @@ def _outcome(
 ) -> Opened:
     memory = knocker.memory
     memory.round_trip.write(max(reply.took_s for reply in replies))
+    memory.checkpoint.note(reply.answer for reply in replies if reply.answer is not None)
     granted = [reply for reply in replies if reply.answer is not None and reply.answer.refusal is None]
     if granted:
         memory.clock.clear()
@@ -300,6 +350,8 @@ def _opened(perimeter: Perimeter, replies: tuple[Reply, ...], knocker: Knocker) 
         openings.append(Opening(reply.target.address, named or answer.seen, named is not None, answer.services))
     if abs(skew_ms) > SKEW_WARNED_MS:
         warnings.append(f"this computer's clock is {skew_sentence(skew_ms)} before the server refuses its knocks")
+    if warning := knocker.memory.checkpoint.warn():
+        warnings.append(warning)
     return Opened(
         perimeter.name,
         _merged(openings),

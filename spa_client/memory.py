@@ -9,6 +9,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from spa_client.checkpoints import CheckpointNote
 from spa_client.holders import Holders
 from spa_client.perimeter import USUAL_SLOTS
 from spa_client.posture.collecting import Collector
@@ -161,6 +162,7 @@ class Memory:
     holders: Holders
     port: PortNote
     health: Collector
+    checkpoint: CheckpointNote
 
     @classmethod
     def kept_in(cls, folder: Path | None, slots: int = USUAL_SLOTS) -> Memory:
@@ -175,6 +177,7 @@ class Memory:
                 Holders(None),
                 PortNote(None),
                 Collector(None),
+                CheckpointNote(None),
             )
         return cls(
             SlotBook(folder / "slots", slots),
@@ -185,4 +188,5 @@ class Memory:
             Holders(folder / "holders"),
             PortNote(folder / "port"),
             Collector(folder / "posture"),
+            CheckpointNote(folder / "checkpoint"),
         )

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from spa_client.errors import NeverOpened, NoAnswer, Refused
+from spa_client.errors import ApprovalNeeded, NeverOpened, NoAnswer, Refused, SlotsUsedUp
 from spa_client.exchange import wall_ms
 from spa_client.knocking import Opened, OpenService, Request, knock_perimeter
 from spa_client.memory import PastRefusal
@@ -17,6 +18,8 @@ from spa_client.perimeter import Perimeter
 from spa_client.storage import Store
 from spa_protocol.body import Address
 
+_APPROVAL_EVERY_S = 15.0
+"""How often it is asked whether somebody has approved: over both families that takes half of the usual slots."""
 _UNANSWERED_TRIES = 3
 """Knocks at a server that never answers, each followed by its share of the waiting."""
 
@@ -26,12 +29,14 @@ class Wait:
     """Whether and how to watch a TCP port open.
 
     `port`: which, 0 for the first that the services are known to have. `always`: also after the server confirmed;
-    otherwise only where no answer came. `timeout_s`: for how long.
+    otherwise only where no answer came. `timeout_s`: for how long. `approval`: what to do when somebody has to approve
+    first; it is called once, and then it is knocked until that is decided. None does not wait for it.
     """
 
     port: int = 0
     always: bool = False
     timeout_s: float = 5.0
+    approval: Callable[[ApprovalNeeded], None] | None = None
 
 
 def knock_once(store: Store, perimeter: Perimeter, request: Request) -> Opened:
@@ -88,7 +93,7 @@ def knock_until_open(store: Store, perimeter: Perimeter, request: Request, wait:
     tries = 1 if perimeter.answers else _UNANSWERED_TRIES
     for left in reversed(range(tries)):
         try:
-            opened = knock_once(store, perimeter, request)
+            opened = _knock_until_approved(store, perimeter, request, wait)
         except NoAnswer as error:
             port = wait.port or _known_port(perimeter, request)
             if not port or not error.addresses:
@@ -105,6 +110,35 @@ def knock_until_open(store: Store, perimeter: Perimeter, request: Request, wait:
                 _check_open(perimeter, opened, wait)
             return opened
     raise AssertionError("the last try returns or raises")
+
+
+def _knock_until_approved(store: Store, perimeter: Perimeter, request: Request, wait: Wait) -> Opened:
+    """Knock; where that takes an approval and it is waited for, until somebody has decided on that very request."""
+    try:
+        return knock_once(store, perimeter, request)
+    except ApprovalNeeded as error:
+        if wait.approval is None:
+            raise
+        asked = error
+    wait.approval(asked)
+    sparing = replace(request, sparing=True)
+    pause_s = _APPROVAL_EVERY_S
+    while True:
+        time.sleep(pause_s)
+        pause_s = _APPROVAL_EVERY_S
+        try:
+            return knock_once(store, perimeter, sparing)
+        except SlotsUsedUp as used_up:
+            pause_s = max(pause_s, used_up.wait_s)
+        except ApprovalNeeded as error:
+            if error.about != asked.about:
+                was = (
+                    f"request {asked.about} at {perimeter.name} was denied, or has expired; to ask again was a new one"
+                )
+                raise ApprovalNeeded(f"{was}: {error.sentence}", error.refusal, error.about, error.slots) from None
+        except NoAnswer:
+            # The server may be back before it is approved.
+            continue
 
 
 def _check_open(perimeter: Perimeter, opened: Opened, wait: Wait) -> None:

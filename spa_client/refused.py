@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from spa_client.errors import ClockWrong, Refused
+from spa_client.errors import ApprovalNeeded, ClockWrong, CodeNeeded, Refused
 from spa_client.meant import service_hint
 from spa_client.perimeter import KnownService
 from spa_protocol.answer import Answer
@@ -42,9 +42,17 @@ def refused(
         reason = f"it has just started after a boot; knock again in {wait_s:.0f} s"
     elif refusal is Refusal.UNKNOWN_SERVICE and known:
         reason = f"{refusal.sentence(answer.about)}; {service_hint(answer.about, known)}"
+    elif refusal is Refusal.APPROVAL_NEEDED:
+        reason = f"somebody has to approve it first; {ask_for_approval(perimeter, answer.about)}"
     else:
         reason = refusal.sentence(answer.about)
-    return Refused(f"{perimeter} refused: {reason}", refusal, answer.about, answer.slots)
+    kind = {Refusal.STEP_UP_NEEDED: CodeNeeded, Refusal.APPROVAL_NEEDED: ApprovalNeeded}.get(refusal, Refused)
+    return kind(f"{perimeter} refused: {reason}", refusal, answer.about, answer.slots)
+
+
+def ask_for_approval(perimeter: str, number: str) -> str:
+    """What whoever may approve it has to type. `perimeter`: the name here; theirs may be another."""
+    return f"ask an approver to run: spa-client approve {perimeter} {number}"
 
 
 def skew_sentence(skew_ms: int) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from spa_client.default_choice import DefaultChoice
@@ -212,7 +213,9 @@ class _SessionStore(Store):
         """What the server told a delegate is not the device's."""
 
     def memory(self, name: str, slots: int = USUAL_SLOTS) -> Memory:
-        return Memory.kept_in(self._state / name / "session", slots)
+        # Of the server's trail there is one, whoever asks.
+        checkpoint = super().memory(name, slots).checkpoint
+        return replace(Memory.kept_in(self._state / name / "session", slots), checkpoint=checkpoint)
 
 
 def _read_secret(path: Path) -> bytes:

@@ -40,7 +40,11 @@ PROGRAMS = {
         1,
         "open ports that exist only for you, for seconds",
         (("~/.config/spa", "The perimeters joined, on Linux. `spa-client show` names the folder that is used."),),
-        (("SPA_CLIENT_FOLDER", "The folder of the perimeters, in place of the platform's own."),),
+        (
+            ("SPA_CLIENT_FOLDER", "The folder of the perimeters, in place of the platform's own."),
+            ("SPA_CODE", "A one-time code for a server that asks for one, as `--code`; it is used once."),
+            ("SPA_PASSPHRASE_FILE", "The file that holds the key's passphrase, as `--passphrase-file`."),
+        ),
         "`spa-server`(8), `ssh`(1)",
     ),
     "spa-server": Program(

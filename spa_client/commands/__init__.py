@@ -23,6 +23,8 @@ COMMANDS = {
     "default": ("default", "Show or choose the perimeter meant where none is named."),
     "remove": ("remove", "Forget a perimeter, its key included."),
     "knock": ("knock", "Knock, and say what opened for how long."),
+    "approve": ("approve", "Let somebody have what they asked for."),
+    "deny": ("deny", "Do not let somebody have what they asked for."),
     "delegate": ("delegate", "Let another key open some services for a while."),
     "posture": ("posture", "Show what a server is told of this device's health."),
     "doctor": ("doctor", "Find what keeps this device out."),

@@ -6,12 +6,14 @@ import click
 
 from spa_client.commands.before_dashes import NameBeforeDashes
 from spa_client.commands.completing import command_words, perimeter_names, service_names
-from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.knock import tell_approval
+from spa_client.commands.options import code_option, passphrase_option, source_option, timeout_option
 from spa_client.commands.touch_option import touch_option
 from spa_client.holding import Change, Holding, Missed
 from spa_client.knocking import Request
 from spa_client.opening import Wait
 from spa_client.running import run_command
+from spa_client.second_factor import CodeSource
 from spa_client.session_key import Session
 from spa_client.storage import Store
 
@@ -47,9 +49,14 @@ Exit codes: the command's own; 128 + N when signal N ended it; and
 )
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
-@click.option("--wait", is_flag=True, help="Wait for the TCP port also when the server has confirmed.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for an approval, if it takes one, and for the TCP port also when the server has confirmed.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to watch where no answer comes.")
 @timeout_option
+@code_option
 @passphrase_option
 @touch_option
 def command(
@@ -61,6 +68,7 @@ def command(
     wait: bool,
     port: int | None,
     timeout_s: float,
+    code: CodeSource,
     touch_every_s: int,
 ) -> int:
     """Knock, run COMMAND when the door is open, and end with its status. The lease is kept while it runs,
@@ -77,8 +85,8 @@ def command(
     """
     store = Store.default()
     perimeter = store.load(name)
-    request = Request(services, lease_s or 0, source, timeout_s)
-    wanted = Wait(port or 0, always=wait)
+    request = Request(services, lease_s or 0, source, timeout_s, code=code)
+    wanted = Wait(port or 0, always=wait, approval=tell_approval if wait else None)
     session = Session(store, perimeter, services, touch_every_s)
     with Holding(store, perimeter, request, wait=wanted, report=_report, session=session) as held:
         for warning in held.opened.warnings:

@@ -94,9 +94,10 @@ def command(
 
 def _tell(perimeter: Perimeter, as_json: bool) -> None:
     if as_json:
+        from spa_client.checkpoints import CheckpointNote
         from spa_client.commands.show import as_json_text
 
-        click.echo(as_json_text(perimeter))
+        click.echo(as_json_text(perimeter, CheckpointNote(None)))
         return
     click.echo(f"joined: {perimeter.name}, as {perimeter.label}")
     if not perimeter.answers:

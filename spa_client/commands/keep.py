@@ -7,11 +7,12 @@ import click
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.changes import Changes
 from spa_client.commands.completing import perimeter_names, service_names
-from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.options import code_option, passphrase_option, source_option, timeout_option
 from spa_client.commands.touch_option import touch_option
 from spa_client.ending import Ending
 from spa_client.holding import Holding
 from spa_client.knocking import Request
+from spa_client.second_factor import CodeSource
 from spa_client.session_key import Session
 from spa_client.storage import Store
 
@@ -22,6 +23,7 @@ from spa_client.storage import Store
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
 @timeout_option
+@code_option
 @passphrase_option
 @touch_option
 @click.option("--json", "as_json", is_flag=True, help="Print each change as one line of JSON, renewals too.")
@@ -32,6 +34,7 @@ def command(
     lease_s: int | None,
     source: str | None,
     timeout_s: float,
+    code: CodeSource,
     touch_every_s: int,
     as_json: bool,
     quiet: bool,
@@ -50,7 +53,7 @@ def command(
       spa-client keep office web --json
     """
     store = Store.default()
-    request = Request(services, lease_s or 0, source, timeout_s)
+    request = Request(services, lease_s or 0, source, timeout_s, code=code)
     perimeter = store.load(name)
     changes = Changes(perimeter.name, as_json, quiet)
     session = Session(store, perimeter, services, touch_every_s)

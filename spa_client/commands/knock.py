@@ -6,9 +6,11 @@ import click
 
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names, service_names
-from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.options import code_option, passphrase_option, source_option, timeout_option
+from spa_client.errors import ApprovalNeeded
 from spa_client.knocking import Opened, OpenService, Request
 from spa_client.opening import Wait, knock_and_leave
+from spa_client.second_factor import CodeSource
 from spa_client.steps import Step, tell
 from spa_client.storage import Store
 
@@ -22,9 +24,10 @@ from spa_client.storage import Store
 @click.argument("services", metavar="[SERVICE]...", nargs=-1, shell_complete=service_names)
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; else the default.")
 @source_option
-@click.option("--wait", is_flag=True, help="Wait until the service's TCP port accepts a connection.")
+@click.option("--wait", is_flag=True, help="Wait for an approval, if it takes one, and for the service's TCP port.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port to wait for; implies --wait.")
 @timeout_option
+@code_option
 @passphrase_option
 @click.option("--json", "as_json", is_flag=True, help="Print what opened as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when it opened.")
@@ -37,6 +40,7 @@ def command(
     wait: bool,
     port: int | None,
     timeout_s: float,
+    code: CodeSource,
     as_json: bool,
     quiet: bool,
     explain: bool,
@@ -44,7 +48,8 @@ def command(
     """Knock at a perimeter, wait for the answer, say what opened for how long.
 
     Without SERVICE all that this device may open is asked for. Without NAME the default perimeter is meant
-    (`spa-client default`). With --explain the services' TCP ports are tried too, once they are open; that changes
+    (`spa-client default`). Where somebody has to approve it first, --wait says whom to ask for what, and knocks until
+    they have decided. With --explain the services' TCP ports are tried too, once they are open; that changes
     neither result nor exit code.
 
     \b
@@ -55,8 +60,8 @@ def command(
       spa-client knock office --source 203.0.113.9
       spa-client knock office --explain
     """
-    request = Request(services, lease_s or 0, source, timeout_s)
-    wanted = Wait(port or 0, always=True) if wait or port else None
+    request = Request(services, lease_s or 0, source, timeout_s, code=code)
+    wanted = Wait(port or 0, always=True, approval=tell_approval) if wait or port else None
     steps: list[Step] | None = None
     if explain:
         from spa_client.commands.explaining import explained, tell_opened
@@ -74,6 +79,11 @@ def command(
         for line in lines(opened):
             click.echo(line)
     return 0
+
+
+def tell_approval(needed: ApprovalNeeded) -> None:
+    """Say whom to ask, while it is waited for."""
+    click.echo(f"spa-client: waiting: {needed.sentence}", err=True)
 
 
 def _knocked(name: str | None, request: Request, wanted: Wait | None) -> Opened:

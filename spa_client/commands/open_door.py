@@ -13,7 +13,7 @@ import click
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.changes import Changes
 from spa_client.commands.completing import perimeter_names, service_names
-from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.options import code_option, passphrase_option, source_option, timeout_option
 from spa_client.commands.touch_option import touch_option
 from spa_client.destination import described
 from spa_client.door import Door, Turned
@@ -23,6 +23,7 @@ from spa_client.holding import Change
 from spa_client.knocking import Request
 from spa_client.local_ports import listen, listen_near, places
 from spa_client.perimeter import Perimeter
+from spa_client.second_factor import CodeSource
 from spa_client.session_key import Session
 from spa_client.storage import Store
 
@@ -47,6 +48,7 @@ from spa_client.storage import Store
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
 @timeout_option
+@code_option
 @passphrase_option
 @touch_option
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
@@ -62,6 +64,7 @@ def command(
     lease_s: int | None,
     source: str | None,
     timeout_s: float,
+    code: CodeSource,
     touch_every_s: int,
     as_json: bool,
 ) -> int:
@@ -81,7 +84,7 @@ def command(
     store = Store.default()
     perimeter = store.load(name)
     services, far_port = _far_end(perimeter, service, port)
-    request = Request(services, lease_s or 0, source, timeout_s)
+    request = Request(services, lease_s or 0, source, timeout_s, code=code)
     request.check()
     told = _Told(perimeter.name, as_json)
     listeners = listen(near_port) if near_port else listen_near(far_port)

@@ -8,7 +8,7 @@ import click
 
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names, service_names
-from spa_client.commands.options import passphrase_option, source_option, timeout_option
+from spa_client.commands.options import code_option, passphrase_option, source_option, timeout_option
 from spa_client.commands.touch_option import touch_option
 from spa_client.destination import Destination, find_destination
 from spa_client.ending import Ending
@@ -17,6 +17,7 @@ from spa_client.holding import Change, Holding, Missed
 from spa_client.knocking import Opened, Request
 from spa_client.opening import Wait
 from spa_client.relay import Relay
+from spa_client.second_factor import CodeSource
 from spa_client.session_key import Session
 from spa_client.storage import Store
 from spa_client.waiting import connect
@@ -38,6 +39,7 @@ _CONNECT_S = 10.0
 @click.option("--for", "lease_s", type=click.IntRange(1), metavar="SECONDS", help="Lease wanted; it is renewed.")
 @source_option
 @timeout_option
+@code_option
 @passphrase_option
 @touch_option
 def command(
@@ -48,6 +50,7 @@ def command(
     lease_s: int | None,
     source: str | None,
     timeout_s: float,
+    code: CodeSource,
     touch_every_s: int,
 ) -> int:
     """Open the service at HOST and PORT, connect, and relay standard input and output: an OpenSSH ProxyCommand.
@@ -64,7 +67,7 @@ def command(
     store = Store.default()
     perimeter = store.load(name)
     destination = find_destination(perimeter, host, port, service)
-    request = Request(destination.services, lease_s or 0, source, timeout_s)
+    request = Request(destination.services, lease_s or 0, source, timeout_s, code=code)
     session = Session(store, perimeter, request.services, touch_every_s)
     with (
         Ending() as ending,

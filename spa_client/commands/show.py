@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from spa_client.addresses import udp_ports
+from spa_client.checkpoints import CheckpointNote, checkpoint_text
 from spa_client.commands import EXIT_CODES
 from spa_client.commands.completing import perimeter_names
 from spa_client.perimeter import Perimeter
@@ -20,6 +21,9 @@ from spa_protocol.openssh import fingerprint, key_type
 def command(name: str | None, as_json: bool) -> None:
     """Show a perimeter: its server, and this device's public identity. Secrets are never shown.
 
+    The audit trail's newest checkpoint is what the server last told of its records: with it an operator sees whether
+    their end was cut off (`spa-server log verify --checkpoint`).
+
     \b
     Examples:
       spa-client show office
@@ -27,8 +31,9 @@ def command(name: str | None, as_json: bool) -> None:
     """
     store = Store.default()
     perimeter = store.load(name)
+    checkpoint = store.memory(perimeter.name).checkpoint
     if as_json:
-        click.echo(as_json_text(perimeter))
+        click.echo(as_json_text(perimeter, checkpoint))
         return
     key = perimeter.signer.key
     rows = [
@@ -43,6 +48,7 @@ def command(name: str | None, as_json: bool) -> None:
         ("source", perimeter.source),
         ("posture", perimeter.posture.value),
         ("answers", "yes" if perimeter.answers else "no"),
+        *_trail(checkpoint),
         ("files", str(store.path(perimeter.name))),
     ]
     for service in perimeter.services:
@@ -66,7 +72,29 @@ def _delegation(perimeter: Perimeter) -> list[tuple[str, str]]:
     ]
 
 
-def as_json_text(perimeter: Perimeter) -> str:
+def _trail(note: CheckpointNote) -> list[tuple[str, str]]:
+    newest, step = note.read(), note.step_back()
+    rows = [] if newest is None else [("audit trail", f"was at {checkpoint_text(newest)}")]
+    if step is not None:
+        when = datetime.fromtimestamp(step.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        rows.append(("WARNING", f"{when}: {step.sentence}"))
+    return rows
+
+
+def _trail_object(note: CheckpointNote) -> dict[str, object]:
+    newest, step = note.read(), note.step_back()
+    return {
+        "checkpoint": newest and checkpoint_text(newest),
+        "trail_stepped_back": step
+        and {
+            "before": checkpoint_text(step.before),
+            "now": checkpoint_text(step.now),
+            "time": datetime.fromtimestamp(step.time_ms / 1000, UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def as_json_text(perimeter: Perimeter, checkpoint: CheckpointNote) -> str:
     """What is public of a perimeter, as JSON."""
     import json
 
@@ -96,6 +124,7 @@ def as_json_text(perimeter: Perimeter) -> str:
             "source": perimeter.source,
             "posture": perimeter.posture.value,
             "answers": perimeter.answers,
+            **_trail_object(checkpoint),
             "services": [
                 {
                     "name": service.name,

@@ -1,4 +1,4 @@
-"""What only a person can do: type a passphrase, touch a key.
+"""What only a person can do: type a passphrase or a code, touch a key.
 
 A passphrase is asked for at the terminal, never where there is none. Scripts name a file that holds it in the variable
 SPA_PASSPHRASE_FILE (`--passphrase-file`); it is never taken from a command line, which everybody can read.
@@ -30,6 +30,18 @@ def new_passphrase(what: str) -> bytes:
     if typed != _typed("The same again: ", what):
         raise NotPermitted("the two passphrases differ; nothing was done")
     return typed
+
+
+def typed_code() -> str:
+    """A one-time code; "" where there is no terminal, or nothing was typed. What is typed is not shown."""
+    if not _has_terminal():
+        return ""
+    import getpass
+
+    try:
+        return getpass.getpass("A code is needed: ")
+    except EOFError:
+        return ""
 
 
 def say(sentence: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from types import TracebackType
 
-from spa_protocol.answer import Answer, AnsweredService, seal_answer
+from spa_protocol.answer import Answer, AnsweredService, Checkpoint, seal_answer
 from spa_protocol.body import Address, MessageType, body_head
 from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
@@ -76,7 +76,10 @@ class Behaviour:
     before each answer, by family. `distort`: what is sent in place of the answer; its arguments are the answer and the
     request. `identity_seed`: who signs the answers. `garbage`: random datagrams before each answer.
     `lose_answers`: how many answers to lose on the way. `slots`: how many knocks a minute it takes, and says so.
-    `blocked`: knock ports that no datagram reaches. `one_way`: those from which no answer comes back.
+    `blocked`: knock ports that no datagram reaches. `one_way`: those from which no answer comes back. `codes`: those
+    that it takes, each once, before it opens; whoever gave one need not give another. `requests`: what waits for
+    somebody to approve it, or to deny it; the first has to be approved before anything opens. `checkpoint`: of its
+    audit trail.
     """
 
     silent: bool = False
@@ -96,6 +99,9 @@ class Behaviour:
     slots: int = MIN_SLOTS
     blocked: frozenset[int] = frozenset()
     one_way: frozenset[int] = frozenset()
+    codes: list[str] | None = None
+    requests: list[int] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
 
 
 class Gatekeeper:
@@ -115,6 +121,7 @@ class Gatekeeper:
         self.badly_signed = 0
         self.invites: list[KnownInvite] = []
         self.devices: list[KnownDevice] = []
+        self.stepped_up: set[bytes] = set()
         self._spent: set[bytes] = set()
         self._lost: dict[int, int] = {4: 0, 6: 0}
         self._families = families
@@ -149,6 +156,11 @@ class Gatekeeper:
     def closes(self) -> list[Seen]:
         """The knocks to close seen."""
         return self._knocks(Action.CLOSE, TagKind.KNOCK)
+
+    def decisions(self) -> list[Knock]:
+        """The knocks to approve or deny seen."""
+        messages = (seen.message for seen in self.requests)
+        return [each for each in messages if isinstance(each, Knock) and each.request]
 
     def _knocks(self, action: Action, kind: TagKind) -> list[Seen]:
         return [
@@ -263,12 +275,33 @@ class Gatekeeper:
         behaviour = self.behaviour
         refusal = self._clock_refusal(knock.time_ms, kind) or behaviour.refuse
         about = behaviour.about
+        if refusal is None and knock.action is not Action.CLOSE and (refusal := self._second_factor(knock, device)):
+            about = "risk 40"
+        if refusal is None and knock.request:
+            return self._answer(datagram, keys, *self._decide(knock), (), source, port)
+        if refusal is None and knock.action is Action.OPEN and behaviour.requests:
+            refusal, about = Refusal.APPROVAL_NEEDED, str(behaviour.requests[0])
         if refusal is None and behaviour.needs_signed and knock.source is None:
             refusal, about = Refusal.SOURCE_NOT_SIGNED, "web"
         services = [service for service in behaviour.services if not knock.services or service.name in knock.services]
         if refusal is None and len(services) < len(knock.services):
             refusal, about = Refusal.UNKNOWN_SERVICE, knock.services[0]
         return self._answer(datagram, keys, refusal, about, () if refusal else tuple(services), source, port)
+
+    def _second_factor(self, knock: Knock, device: KnownDevice) -> Refusal | None:
+        codes = self.behaviour.codes
+        if codes is not None and knock.code:
+            if knock.code not in codes:
+                return Refusal.CODE_WRONG
+            codes.remove(knock.code)
+            self.stepped_up.add(device.public)
+        return None if codes is None or device.public in self.stepped_up else Refusal.STEP_UP_NEEDED
+
+    def _decide(self, knock: Knock) -> tuple[Refusal | None, str]:
+        if knock.request not in self.behaviour.requests:
+            return Refusal.NO_SUCH_REQUEST, str(knock.request)
+        self.behaviour.requests.remove(knock.request)
+        return None, f"web for bob: {knock.action.name.lower()}"
 
     def _enrol(
         self, datagram: bytes, keys: ChannelKeys, known: KnownInvite, kind: TagKind, source: Address, port: int
@@ -316,7 +349,16 @@ class Gatekeeper:
     ) -> bytes:
         behaviour = self.behaviour
         return seal_answer(
-            Answer(refusal, self._now_ms(), behaviour.seen or source, port, behaviour.slots, about, services),
+            Answer(
+                refusal,
+                self._now_ms(),
+                behaviour.seen or source,
+                port,
+                behaviour.slots,
+                about,
+                services,
+                behaviour.checkpoint,
+            ),
             keys=keys,
             server_seed=behaviour.identity_seed or self.seed,
             server_identity=public_key(behaviour.identity_seed or self.seed),

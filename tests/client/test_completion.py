@@ -91,7 +91,7 @@ def test_every_command_is_offered(offered: Offered) -> None:
     assert offered("spa-client sh") == {"show"}
 
 
-@pytest.mark.parametrize("command", ["knock", "exec", "show", "remove", "rename", "default"])
+@pytest.mark.parametrize("command", ["knock", "exec", "show", "remove", "rename", "default", "approve", "deny"])
 def test_perimeters_are_offered_by_name(command: str, offered: Offered, home: Perimeter) -> None:
     assert offered(f"spa-client {command} ") == {"home", "office"}
     assert offered(f"spa-client {command} o") == {"office"}

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv6Address
 
-from spa_protocol.answer import Answer, open_answer, seal_answer
+from spa_protocol.answer import Answer, Checkpoint, open_answer, seal_answer
 from spa_protocol.body import MalformedBody, MessageType, body_head
 from spa_protocol.delegation import Certificate
 from spa_protocol.delegation_text import Delegation
@@ -19,6 +19,8 @@ from spa_protocol.enrolment import Enrolment
 from spa_protocol.invite import Invite
 from spa_protocol.keys import KEY_SIZE
 from spa_protocol.knock import Action, Knock
+from spa_protocol.posture import Fact, Posture, PostureSource
+from spa_protocol.refusal import Refusal
 from spa_protocol.seal import BODY_SIZE, HEAD_SIZE, Domain, Opened, of_kind, seal, unseal
 from spa_protocol.signature import PROOF_SIZE, SeedSigner, SignatureKind, VerifyingKey
 from spa_protocol.text import BadText, TextKind, decode, encode
@@ -176,14 +178,24 @@ def _text(data: bytes) -> None:
             assert encode(kind, decode(kind, text)).lower() == text.lower()
 
 
+_POSTURE = Posture(
+    30, PostureSource.OSQUERY, Fact.YES, Fact.NO, Fact.UNKNOWN, Fact.YES, patch_age_days=3, system="Debian 12"
+)
 _KNOCKS = (
     Knock(world.TIME_MS).body(),
     Knock(0, ("web", "a-1"), 30, IPv6Address("2001:db8::7")).body(),
     Knock(world.TIME_MS, ("web",), action=Action.CLOSE).body(),
+    Knock(world.TIME_MS, ("web",), posture=_POSTURE, code="123456").body(),
+    Knock(world.TIME_MS, lease_s=1800, action=Action.APPROVE, code="00000000", request=4711).body(),
+    Knock(world.TIME_MS, action=Action.DENY, request=2**32 - 1).body(),
 )
 _DELEGATED = tuple(replace(world.usual_knock(world.HOLDERS[name]), services=()).body() for name in world.HOLDERS)
 _ENROLMENTS = (world.enrolment().body(), world.enrolment(world.SECURITY_KEY.key).body())
-_ANSWERS = (world.answer().body(),)
+_ANSWERS = (
+    world.answer().body(),
+    replace(world.answer(), checkpoint=Checkpoint(4711, bytes(range(16)))).body(),
+    Answer(Refusal.APPROVAL_NEEDED, world.TIME_MS, IPv6Address(1), 1, 16, "4711").body(),
+)
 _INVITES = (
     world.invite().text(),
     world.invite("192.0.2.1", "2001:db8::1", "a.b").text(),
