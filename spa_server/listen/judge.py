@@ -134,6 +134,11 @@ class Judge:
         return sum(holder.channel is not Channel.DELEGATE for holder in self._membership.holders)
 
     @property
+    def policy_hash(self) -> str:
+        """Of the policy that is in force."""
+        return self._trust.policy.hash
+
+    @property
     def results(self) -> Mapping[str, int]:
         """What came of the datagrams, by outcome."""
         return self.counts.results

@@ -127,7 +127,7 @@ class NetworkProcess:
         self._selector.register(steps, selectors.EVENT_READ, lambda _steps: self._heed_clock(steps))
         with self._selector, self._judge.store:
             message = f"ready: {self._judge.holders} devices and invites, {self._judge.armed} tags armed"
-            happened(log, Event(event_types.STARTED, message))
+            happened(log, Event(event_types.STARTED, message, policy_hash=self._judge.policy_hash))
             notify.ready(self._summary())
             while self._ending is None:
                 self._turn([key for key, _ in self._selector.select(self._sleep_s())])
@@ -235,7 +235,8 @@ class NetworkProcess:
             return {"error": reasons}
         else:
             self._faults.attempt("configuration", lambda: None)
-            happened(log, Event(event_types.RELOADED, f"reloaded: {self._summary()}"))
+            message = f"reloaded: {self._summary()}"
+            happened(log, Event(event_types.RELOADED, message, policy_hash=self._judge.policy_hash))
             return {"ok": True}
         finally:
             notify.ready(self._summary())

@@ -17,6 +17,7 @@ from spa_server.remember.registry import Registry
 from spa_server.remember.store import Store, open_store
 from spa_server.remember.users import Users
 from tests.end_to_end.running import WEB, Laptop, RunningServer, enrolled
+from tests.end_to_end.sshd import options, running_sshd
 from tests.lab import Host, Lab
 from tests.stalls import PATIENCE_S, wait_until
 
@@ -199,3 +200,39 @@ def test_what_a_device_is_left_with_is_not_taken(server: RunningServer, alice: L
         far.sendall(b"kept")
         assert near.recv(100) == b"kept"
     assert told(server, "cut") == []
+
+
+SSH = """
+[service.ssh]
+tcp = [2222]
+roles = ["admin"]
+max_lease_s = 300
+"""
+
+
+def test_a_copy_by_scp_stops_when_its_user_is_disabled(
+    server: RunningServer, alice: Laptop, lab: Lab, tmp_path: Path
+) -> None:
+    """The server's end of the file is looked at: what the client has sent and nobody got does not count."""
+    reconfigured(server, WEB + SSH)
+    large, copy = tmp_path / "large", tmp_path / "copy"
+    large.write_bytes(bytes(100_000_000))
+    alice.client("knock", "office", "ssh", "--for", "300", check=True)
+    with running_sshd(lab.server, tmp_path, 2222):
+        words = ["scp", "-q", "-l", "80000", "-P", "2222", *options(tmp_path), str(large), f"root@198.51.100.1:{copy}"]
+        copying = alice.host.popen(words)
+        wait_until(lambda: copy.exists() and copy.stat().st_size > 1_000_000, "the copy under way")
+        server.command("user", "disable", "alice")
+        done_s = looked_s = time.monotonic()
+        # It grew no earlier than at the look before, which a machine that stood still makes earlier, never later.
+        grew_s, size = done_s, copy.stat().st_size
+        while looked_s < done_s + 1.5:
+            time.sleep(0.005)
+            if copy.stat().st_size > size:
+                grew_s, size = looked_s, copy.stat().st_size
+            looked_s = time.monotonic()
+        copying.terminate()
+        copying.wait(60)
+    print(f"\nthe file grew until {(grew_s - done_s) * 1000:.0f} ms after the command had returned")
+    assert size < 90_000_000, "the copy was over before anything could stop it"
+    assert grew_s - done_s <= 0.2
