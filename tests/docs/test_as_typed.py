@@ -77,6 +77,9 @@ def test_the_commands_of_the_readme_do_what_they_are_said_to(reader: Reader, lab
         line = " ".join(words) + (" --yes" if words[1:3] == ["perimeter", "remove"] else "")
         if words[1:3] == ["perimeter", "keep"] or words[1] == "run":
             continue
+        if "--watch" in words:
+            # It takes a terminal, and goes on until q is pressed.
+            line = f"(sleep 2; printf q) | TERM=xterm script --quiet --return --command '{line}' /dev/null"
         reader.as_root(f"{line} {may_end_with.get(words[1], '')}")
     reader.as_root("spa-server perimeter apply")
 
