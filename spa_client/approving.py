@@ -17,6 +17,7 @@ from spa_client.knocking import DEFAULT_TIMEOUT_S, MAX_LEASE_S, channel_of
 from spa_client.memory import Memory
 from spa_client.pace import Pace
 from spa_client.perimeter import Perimeter
+from spa_client.posture.collecting import INTERVAL_S
 from spa_client.refused import refused
 from spa_client.second_factor import CodeSource, checked, no_code
 from spa_client.signing.signers import unlock
@@ -24,6 +25,7 @@ from spa_protocol.answer import Answer
 from spa_protocol.body import Address
 from spa_protocol.keys import ChannelKeys
 from spa_protocol.knock import Action, Knock, seal_knock
+from spa_protocol.posture import Posture
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE
 from spa_protocol.tag import TagKind
@@ -58,11 +60,11 @@ def decide(
     if perimeter.certificate is not None:
         raise BadUsage("a delegate decides on nobody's requests: do it as the device itself")
     unlock(perimeter.signer)
-    asker = _Asker(perimeter, wish, memory)
+    asker = _Asker(perimeter, wish, memory, _posture(perimeter, memory))
     reply = _answered(asker, timeout_s, clock)
     wanted = reply.answer is not None and reply.answer.refusal is Refusal.STEP_UP_NEEDED
     if wanted and (given := code()):
-        asker.code = checked(given)
+        asker.code, asker.posture = checked(given), _posture(perimeter, memory)
         reply = _answered(asker, timeout_s, clock)
     answer = reply.answer
     if answer is None:
@@ -74,6 +76,11 @@ def decide(
     if answer.refusal is not None:
         raise refused(perimeter.name, answer, answer.refusal, reply.asked_ms, reply.local)
     return answer.about
+
+
+def _posture(perimeter: Perimeter, memory: Memory) -> Posture | None:
+    """What is told of this device's health: a policy may want approvers whose device is well, too."""
+    return memory.health.posture(perimeter.posture, INTERVAL_S)
 
 
 def _answered(asker: _Asker, timeout_s: float, clock: Callable[[], int]) -> Reply:
@@ -104,6 +111,7 @@ class _Asker:
     perimeter: Perimeter
     wish: Wish
     memory: Memory
+    posture: Posture | None
     code: str = field(default="", repr=False)
     keys: ChannelKeys = field(init=False)
 
@@ -117,7 +125,14 @@ class _Asker:
     def question(self, local: Address, kind: TagKind, now_ms: int) -> bytes:
         code, self.code = self.code, ""
         wish = self.wish
-        knock = Knock(now_ms, lease_s=wish.for_s, action=wish.action, code=code, request=wish.number)
+        knock = Knock(
+            now_ms,
+            lease_s=wish.for_s,
+            action=wish.action,
+            posture=self.posture,
+            code=code,
+            request=wish.number,
+        )
         return seal_knock(
             knock,
             keys=self.keys,

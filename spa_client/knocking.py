@@ -168,6 +168,7 @@ def knock_perimeter(
             raise _no_code_of_a_delegate(perimeter, wants_code)
         if wants_code is not None and (code := request.code()):
             knocker.code = checked(code)
+            knocker.look()  # somebody may have taken a while to type it
             replies = _with_code(replies, wants_code, knocker, pace, clock)
     except OSError as error:
         raise BadSurroundings(no_network(targets, error)) from None
@@ -231,11 +232,15 @@ class Knocker:
         self.keys = channel_of(self.perimeter)
         self._source = self.perimeter.source if self.request.source is None else self.request.source
         self._clock_slot = os.urandom(1)[0] % CLOCK_SLOTS
-        # Before anything is timed or sent, for a look may take a moment. A delegate cannot speak for the device.
-        told = self.perimeter.certificate is None
-        self.posture = self.memory.health.posture(self.perimeter.posture, self.request.facts_s) if told else None
+        self.look()
         if self._source not in (SEEN, LOCAL):
             self.fixed_source = _named_source(self._source)
+
+    def look(self) -> None:
+        """Find what to tell of the device's health, before anything is timed or sent, for it may take a moment."""
+        # A delegate cannot speak for the device.
+        told = self.perimeter.certificate is None
+        self.posture = self.memory.health.posture(self.perimeter.posture, self.request.facts_s) if told else None
 
     @property
     def server_identity(self) -> bytes:

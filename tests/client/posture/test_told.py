@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from spa_client.approving import Wish, decide
 from spa_client.delegating import delegate, take_up
 from spa_client.errors import BadConfiguration
 from spa_client.exchange import wall_ms
@@ -55,6 +56,34 @@ def test_a_knock_that_closes_tells_nothing(server: Gatekeeper, store: Store, off
     server.requests.clear()
     close_once(store, office, opened)
     assert {(knock.action, knock.posture) for knock in told(server)} == {(Action.CLOSE, None)}
+
+
+def test_a_knock_that_decides_for_another_tells_it_too(server: Gatekeeper, store: Store, office: Perimeter) -> None:
+    server.behaviour.requests = [4711]
+    memory = store.memory("office")
+    decide(office, Wish(4711, Action.APPROVE), memory)
+    assert [knock.posture is not None for knock in told(server)] == [True]
+    server.requests.clear()
+    server.behaviour.requests = [4712]
+    decide(replace(office, posture=Telling.OFF), Wish(4712, Action.DENY), memory)
+    assert [knock.posture for knock in told(server)] == [None]
+
+
+def test_while_somebody_types_a_code_the_look_grows_older(
+    server: Gatekeeper, store: Store, office: Perimeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age_s = 7
+    monkeypatch.setattr(Collector, "posture", lambda *asked: Posture(age_s))
+    server.behaviour.codes = ["123456"]
+
+    def typed() -> str:
+        nonlocal age_s
+        age_s = 42
+        return "123456"
+
+    knock_once(store, office, Request(("web",), code=typed))
+    ages = [knock.posture.age_s for knock in told(server) if knock.posture is not None]
+    assert ages == [7, 7, 42, 42]
 
 
 def test_a_perimeter_that_is_to_be_told_nothing_is_told_nothing(
