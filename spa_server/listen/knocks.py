@@ -203,7 +203,8 @@ class KnockHandler:
     def _judge_verified(self, arrival: Arrival, asker: Asker, armed: ArmedTag, read: Knock) -> Verdict:
         """A knock that is good in itself. Raises StateError."""
         holder = asker.holder
-        if not asker.delegate:
+        # A knock to close says nothing of the device's health, and so nothing against it.
+        if not asker.delegate and read.action is not Action.CLOSE:
             self._live.heard(asker.label, read.posture, arrival.at)
         standing, delegated = holder.standing(arrival.at.wall_s), self._delegated(asker, arrival.at)
         if read.action is Action.CLOSE:
