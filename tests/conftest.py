@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,19 +24,33 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-_MACHINES = ("systemd", "docs")
-"""Folders whose tests share booted machines, which take long to make."""
+_TESTS = Path(__file__).parent
+_MACHINES, _OF_MACHINES = "machines", ("systemd", "docs")
+"""The folders whose tests share booted machines, which take long to make."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the booted machines comes first, for it takes longest."""
+    items.sort(key=lambda item: _group(item.path.relative_to(_TESTS).as_posix()) != _MACHINES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where several processes run tests: one takes a file whole, and one takes all that need the booted machines.
 
-    Those come first, for they take longest.
+    (Marks for `--dist loadgroup` group nothing with pytest 9.2 and pytest-xdist 3.8.)
     """
-    for item in items:
-        at = item.path.relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group("machines" if at.parts[0] in _MACHINES else str(at)))
-    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in _MACHINES)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid.partition("::")[0].removeprefix("tests/"))
+
+    return ByGroup(config, log)
+
+
+def _group(path: str) -> str:
+    return _MACHINES if path.partition("/")[0] in _OF_MACHINES else path
 
 
 @pytest.fixture(scope="session")
