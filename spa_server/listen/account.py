@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from spa_protocol.answer import CHECKPOINT_HASH_SIZE, Checkpoint
@@ -17,6 +18,7 @@ from spa_server.listen.enrolments import Enrolled
 from spa_server.listen.holders import Asker, InviteHolder
 from spa_server.listen.trust import Why
 from spa_server.remember import refusals
+from spa_server.remember.requests import Request
 from spa_server.service import Address, Service
 from spa_server.tell import event_types
 from spa_server.tell.counts import Counts, Decision
@@ -65,6 +67,12 @@ class Account:
                 why=why,
             )
         )
+
+    def approving(self, arrival: Arrival, asker: Asker, request: Request) -> None:
+        """A request is about to be approved. Raises NotWritten, and then it must not be."""
+        message = f"{asker.holder.device.user} is about to approve, with {asker}: {request.service} for {request.user}"
+        event = _event(event_types.APPROVED, arrival, asker, message, Outcome.UNKNOWN, services=((request.service, 0),))
+        self._audit.record_first(replace(event, request=request.number))
 
     def granted(
         self, arrival: Arrival, asker: Asker, grant: Grant, left_s: Sequence[int], skew_ms: int, why: Why

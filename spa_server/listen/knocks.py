@@ -255,17 +255,23 @@ class KnockHandler:
             judgement = judging.may_approve(request.service)
             if judgement.outcome in (Outcome.STEP_UP, Outcome.TOO_RISKY, Outcome.FAULT):
                 refusals.append(refused(request.service, judgement))
+            if judgement.is_allowed and approves:
+                self._account.approving(arrival, asker, request)
             return judgement.is_allowed
 
-        decided = self._trust.approvals.decide(
-            device.user,
-            device.label,
-            knock.request,
-            approve=knock.action is Action.APPROVE,
-            wanted_s=knock.lease_s,
-            now_s=arrival.at.wall_s,
-            may_decide=may_decide,
-        )
+        approves = knock.action is Action.APPROVE
+        try:
+            decided = self._trust.approvals.decide(
+                device.user,
+                device.label,
+                knock.request,
+                approve=approves,
+                wanted_s=knock.lease_s,
+                now_s=arrival.at.wall_s,
+                may_decide=may_decide,
+            )
+        except NotWritten as error:
+            return self._refuse(arrival, asker, self._unaudited(error))
         if isinstance(decided, Refused):
             return self._refuse(arrival, asker, refusals[0] if refusals else decided, why=judging.why())
         self._results["decided_on_request"] += 1
