@@ -32,8 +32,15 @@ from spa_server.enforce.firewall import Enforced, Firewall
 from spa_server.enforce.leases import Grant, open_leases
 from spa_server.enforce.requests import MESSAGE_LARGEST, Status, Wanted
 from spa_server.enforce.table import TableSocket
-from spa_server.remember.store import open_store
+from spa_server.listen.clock import Instant
+from spa_server.listen.risk_watch import RiskWatch
+from spa_server.remember.baseline import Baselines
+from spa_server.remember.requests import Requests
+from spa_server.remember.sessions import SessionKey, SessionRecord
+from spa_server.remember.store import Store, open_store
 from spa_server.remember.used import UsedSlots
+from spa_server.remember.users import Users
+from spa_server.risk_table import RiskSettings
 from spa_server.service import PortRange, Service
 from spa_server.tell.audit import AuditTrail
 from spa_server.tell.event_types import GRANTED
@@ -109,6 +116,7 @@ def measure(server: Host, rounds: int) -> list[Series]:
     with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder, open_store(Path(folder), create=True) as store:
         used = UsedSlots(store)
         series.append(_timed("record the slot (SQLite)", rounds, lambda number: used.use(1, number, 0)))
+        series += _of_trust(store, context, rounds)
         trail = AuditTrail(Path(folder) / "audit.jsonl", largest_bytes=64 << 20, most_files=8)
         event = Event(
             GRANTED, f"granted {LABEL}", source=source, destination=destination, device=LABEL, services=(("web", 1),)
@@ -131,6 +139,23 @@ def measure(server: Host, rounds: int) -> list[Series]:
     theirs.close()
     series.append(_timed("seal the answer", rounds, sealed_answer))
     return series
+
+
+def _of_trust(store: Store, context: Context, rounds: int) -> list[Series]:
+    """What is done besides the policy so that each decision is in context, and is made again."""
+    watch, record = RiskWatch(Baselines(store), RiskSettings()), SessionRecord(store, "this boot")
+    users, requests = Users(store), Requests(store)
+    at, source, posture = Instant(TIME_MS, 1_000_000), context.source, context.posture
+    key = SessionKey(LABEL, source, source, WEB.name)
+    who = {"user": context.user, "device": LABEL, "source": source, "at": at, "posture": posture}
+    more = {"key_created_s": TIME_MS // 1000 - 86_400, "first_use": False, "skew_ms": 0, "renews": False}
+    return [
+        _timed("score the risk", rounds, lambda _: watch.assess(**who, **more)),  # type: ignore[arg-type]
+        _timed("look for a second factor (SQLite)", rounds, lambda _: users.factor_age_s(LABEL, at.wall_s)),
+        _timed("look for an approval (SQLite)", rounds, lambda _: requests.approval(context.user, WEB.name, at.wall_s)),
+        _timed("note the session (SQLite)", rounds, lambda number: record.write({key: f"{number:400}"})),
+        _timed("learn what is usual", rounds, lambda _: watch.granted(**who)),  # type: ignore[arg-type]
+    ]
 
 
 def _serve(channel: socket.socket, nft: TableSocket) -> None:
