@@ -29,6 +29,11 @@ class ApprovalSettings:
     hook: Path | None = None
     webhook: str | None = None
 
+    @property
+    def tells(self) -> bool:
+        """Whether anybody is told of wishes."""
+        return self.hook is not None or self.webhook is not None
+
     def until_s(self, wanted_s: int, now_s: int) -> int:
         """Until when an approval holds that is wanted for so long; 0 for the usual time."""
         return now_s + min(wanted_s or self.valid_s, self.longest_s)

@@ -16,8 +16,10 @@ from spa_server.commands.options import config_option, json_option
 from spa_server.commands.recording import Edit, person
 from spa_server.commands.shut_out import shut_out
 from spa_server.commands.state import now_s, opened_store, store_to_edit
+from spa_server.config import ServerConfig
 from spa_server.remember.requests import Request, Requests
 from spa_server.remember.sources import SourcesOfDevices
+from spa_server.remember.store import Store
 from spa_server.tell.event_types import APPROVAL_REVOKED, APPROVED, DENIED
 from spa_server.tell.table import table, utc
 
@@ -120,7 +122,7 @@ def deny(number: int, config_path: Path) -> None:
         with store_to_edit(config_path, edit) as (config, store):
             done = Requests(store).decide(number, person(), approve=False, until_s=0, now_s=now_s())
             sources = SourcesOfDevices(store).of(done.device)
-            post_requests(config.notice_board, Requests(store), now_s())
+            _tell(config, store)
         ended = shut_out(config, done.device, sources, edit)
     click.echo(f"denied: {done.user} does not get {done.service} by it; {ended}")
 
@@ -141,8 +143,13 @@ def revoke(number: int, config_path: Path) -> None:
         with store_to_edit(config_path, edit) as (config, store):
             done = Requests(store).revoke(number)
             sources = SourcesOfDevices(store).of(done.device)
-            post_requests(config.notice_board, Requests(store), now_s())
+            _tell(config, store)
         click.echo(f"revoked: {done.user}, {done.service}; {shut_out(config, done.device, sources, edit)}")
+
+
+def _tell(config: ServerConfig, store: Store) -> None:
+    if config.approval.tells:
+        post_requests(config.notice_board, Requests(store), now_s())
 
 
 def _row(each: Request, now: int) -> tuple[object, ...]:

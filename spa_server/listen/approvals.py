@@ -69,7 +69,7 @@ class Approvals:
     ) -> str | Refused:
         """Approve or deny a request, by a device of a user; what to tell them. Raises StateError.
 
-        `may_decide`: what the policy says. Whether there is such a request is not told to who may not.
+        `may_decide`: what the policy says.
         """
         try:
             request = self._requests.request(number)
@@ -98,5 +98,5 @@ class Approvals:
         return f"{decided.service} for {decided.user}: {did}"[:LONGEST_ABOUT]
 
     def _post(self, now_s: int) -> None:
-        if self._board is not None:
+        if self._board is not None and self._settings.tells:
             post_requests(self._board, self._requests, now_s)

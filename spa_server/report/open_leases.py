@@ -55,9 +55,9 @@ class OpenLeases:
         known = self._ends.get(key)
         if known is None:
             self._open[key[0]] += 1
-            self._mark(key[0], self._step_of(now_ms))
             if now_ms >= self._period.since_ms:
                 self.most = max(self.most, self._open.total())
+        self._mark(key[0], self._step_of(now_ms))
         if known is None or end_ms > known:
             self._ends[key] = end_ms
             heapq.heappush(self._order, (end_ms, key))

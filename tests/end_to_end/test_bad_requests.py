@@ -109,7 +109,8 @@ def v6(text: str) -> bytes:
 
 
 MALFORMED: dict[str, Callable[[int], bytes]] = {
-    "an unknown action": lambda at: body(at, action=2),
+    "an unknown action": lambda at: body(at, action=4),
+    "an approval of no request": lambda at: body(at, action=2),
     "the last of all actions": lambda at: body(at, action=255),
     "a close for some seconds": lambda at: body(at, action=1, lease_s=30),
     "nine services": lambda at: body(at, names=tuple(b"web%d" % number for number in range(9))),
@@ -241,7 +242,7 @@ def test_an_enrolment_by_a_known_device_enrols_nobody(
 REASONS: dict[Refusal, Callable[[Keys], bytes]] = {
     Refusal.UNKNOWN_SERVICE: lambda keys: keys.knock("cellar"),
     Refusal.SERVICE_NOT_ALLOWED: lambda keys: keys.knock("vault"),
-    Refusal.MALFORMED: lambda keys: keys.sealed(body(now_ms(), action=2)),
+    Refusal.MALFORMED: lambda keys: keys.sealed(body(now_ms(), action=4)),
     Refusal.UNKNOWN_VERSION: lambda keys: keys.sealed(body(now_ms(), head=bytes([9, 1, 1]))),
     Refusal.BAD_SIGNATURE: lambda keys: keys.sealed(body(now_ms()), seed=bytes(32)),
     Refusal.NOT_OPENED: lambda keys: keys.knock("web")[:-1] + b"?",

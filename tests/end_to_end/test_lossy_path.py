@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -65,13 +65,27 @@ def knocks_through(site: Site, keys: Keys, folder: Path, versions: tuple[int, ..
     return None if site.path.was_late(begun_s, time.monotonic()) else answered
 
 
+def knocking(
+    site: Site, folder: Path, versions: tuple[int, ...], crowd: Sequence[Keys]
+) -> Callable[[int], bool | None]:
+    """What knocks with the so-manyth device."""
+    return lambda number: knocks_through(site, crowd[number], folder / crowd[number].perimeter.label, versions)
+
+
 def knock_all(site: Site, folder: Path, versions: tuple[int, ...], count: int = KNOCKS) -> list[bool | None]:
-    """One knock for each of so many devices, so that none is short of slots."""
+    """One knock for each of so many devices, so that none is short of slots.
+
+    On a machine that other work keeps busy, a second time with fewer at once for those that say nothing.
+    """
     crowd = list(islice(site.fresh, count))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        outcomes = list(
-            pool.map(lambda keys: knocks_through(site, keys, folder / keys.perimeter.label, versions), crowd)
-        )
+    outcomes: list[bool | None] = [None] * count
+    for at_once in (AT_ONCE, AT_ONCE // 4):
+        again = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        if len(again) < 0.2 * count:
+            break
+        with ThreadPoolExecutor(at_once) as pool:
+            for number, outcome in zip(again, pool.map(knocking(site, folder, versions, crowd), again), strict=True):
+                outcomes[number] = outcome
     void, failed = outcomes.count(None), outcomes.count(False)
     print(f"\n{failed} of {count - void} failed, {void} void")
     assert void < 0.2 * count, "most of them have to say something"

@@ -130,8 +130,9 @@ def test_somebody_else_approves_for_a_time_and_takes_it_back(server: RunningServ
     assert said(server, alice).refusal is Refusal.APPROVAL_NEEDED
     actions = {each["event"]["action"] for each in trail(server)}
     assert {"approval-asked", "approved", "approval-revoked"} <= actions
-    (approved,) = told(server, "approved")
-    assert approved["spa"]["request"] == number
+    first, approved = told(server, "approved")
+    assert (first["event"]["outcome"], approved["event"]["outcome"]) == ("unknown", "success")
+    assert (first["spa"]["request"], approved["spa"]["request"]) == (number, number)
 
 
 def test_root_approves_and_denies_at_the_server(server: RunningServer, alice: Laptop) -> None:

@@ -20,6 +20,7 @@ from spa_server.listen.approvals import Approvals
 from spa_server.remember.requests import Request, Requests
 from spa_server.remember.store import Store, open_store
 from tests.server.announce.told import NOW_S, notice
+from tests.stalls import PATIENCE_S
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_folder_that_goes_ends_the_waiting(tmp_path: Path) -> None:
 
 
 def test_from_a_knock_to_the_word_of_it(store: Store, board: Path) -> None:
-    approvals = Approvals(Requests(store), ApprovalSettings(), board)
+    approvals = Approvals(Requests(store), ApprovalSettings(hook=Path("/bin/true")), board)
     heard: list[News] = []
     ready, done, come = threading.Event(), threading.Event(), threading.Semaphore(0)
 
@@ -111,13 +112,13 @@ def test_from_a_knock_to_the_word_of_it(store: Store, board: Path) -> None:
     board.write_text("no board yet")
     thread = threading.Thread(target=follow, args=(board, [lane], ready.set, lambda: not done.is_set()), daemon=True)
     thread.start()
-    assert ready.wait(300)
+    assert ready.wait(PATIENCE_S)
     post(board, [])
     number = approvals.ask("alice", "alice-laptop", "vault", NOW_S)
     assert approvals.ask("alice", "alice-laptop", "vault", NOW_S) == number
-    assert come.acquire(timeout=300)
+    assert come.acquire(timeout=PATIENCE_S)
     approvals.decide("bob", "bob-pc", number, approve=True, wanted_s=60, now_s=NOW_S, may_decide=lambda _: True)
-    assert come.acquire(timeout=300)
+    assert come.acquire(timeout=PATIENCE_S)
     done.set()
     post(board, [])
     thread.join(300)

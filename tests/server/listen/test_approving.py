@@ -54,7 +54,7 @@ def test_an_approval_is_on_record_before_it_counts_or_is_none(server: ListeningS
     assert (record.request, record.outcome, record.device) == (number, Outcome.UNKNOWN, "bob-laptop")
 
 
-def test_who_may_not_decide_learns_nothing_of_a_request_and_leaves_no_record_of_one(server: ListeningServer) -> None:
+def test_who_may_not_decide_leaves_no_record_of_an_approval(server: ListeningServer) -> None:
     number = Approvals(Requests(server.store), SETTINGS).ask("alice", "alice-laptop", "web", START.wall_s)
     mallory = server.add("mallory-laptop", ("admin",))
     for slot, action in enumerate((Action.APPROVE, Action.DENY)):
