@@ -33,6 +33,7 @@ def start_flood(site: Site, family: int) -> subprocess.Popen[bytes]:
 def test_a_flood_costs_the_server_nothing_and_a_good_knock_opens_meanwhile(site: Site) -> None:
     assert site.hear(site.keys.knock("web")) == "granted"
     site.server.status()
+    wait_until(lambda: "granted alice-laptop" in site.server.log(), "its line, which comes through a pipe")
     memory, lines = site.server.resident_kib(), site.server.log_lines()
     dropped, judged = site.server.counter("knock_dropped"), Counter(site.server.results())
     begun_s = time.monotonic()
