@@ -165,7 +165,7 @@ class Run:
         if before != after:
             self._break(f"the registry had {len(before)} devices and has {len(after)}")
         recorded: Counter[str] = Counter()
-        for line in self._site.machine.run("sh", "-c", f"cat {AUDIT}*").stdout.splitlines():
+        for line in self._site.machine.run("sh", "-c", f"cat {AUDIT}.[0-9]* {AUDIT}", check=False).stdout.splitlines():
             record = json.loads(line)
             if record["event"]["action"] == "granted":
                 recorded[record["device"]["id"]] += 1
