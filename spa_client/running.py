@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,11 +36,37 @@ def run_command(words: Sequence[str]) -> int:
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
     if sys.platform != "win32":
-        return child.wait()
+        return _wait_for_signals(child)
     while True:
         # An unlimited wait on Windows cannot be interrupted, not even by Ctrl-C.
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(timeout=0.5)
+
+
+if sys.platform != "win32":
+
+    def _wait_for_signals(child: subprocess.Popen[bytes]) -> int:
+        """Wait on a socket that every signal writes to, the child's end too.
+
+        In a plain wait a signal that comes just before it begins, or that the kernel gives to another thread, would be
+        handed on when the child has ended.
+        """
+        read, write = socket.socketpair()
+        read.setblocking(False)
+        write.setblocking(False)
+        former = signal.signal(signal.SIGCHLD, lambda *_: None)
+        former_fd = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+        try:
+            while (status := child.poll()) is None:
+                select.select([read], [], [])
+                with contextlib.suppress(BlockingIOError):
+                    read.recv(4096)
+            return status
+        finally:
+            signal.set_wakeup_fd(former_fd)
+            signal.signal(signal.SIGCHLD, former)
+            read.close()
+            write.close()
 
 
 def _cannot(sentence: str, code: int) -> int:
