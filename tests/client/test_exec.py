@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -169,6 +170,20 @@ def test_signals_are_handed_on(number: int, start: Callable[..., subprocess.Pope
     out, _ = process.communicate(timeout=60)
     assert out == "got it\n"
     assert process.returncode == 33
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_is_handed_on_at_once(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    """The thread that holds the lease may get it, while the first stands in its wait for the command."""
+    process = start("sh", "-c", "trap 'echo got it; exit 33' TERM; echo ready; while :; do sleep 0.05; done")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    others = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir() if int(task.name) != process.pid]
+    assert others, "there is no other thread"
+    assert ctypes.CDLL(None).tgkill(process.pid, others[0], signal.SIGTERM) == 0
+    out, _ = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("got it\n", 33)
 
 
 def test_a_command_that_a_signal_ends_gives_its_number(start: Callable[..., subprocess.Popen[str]]) -> None:
