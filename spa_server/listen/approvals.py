@@ -35,7 +35,7 @@ class Approvals:
 
     def approval(self, user: str, service: str, now_s: int) -> Approval:
         """Who lets the user have the service now. Raises StateError."""
-        return self._requests.approval(user, service, now_s)
+        return self._requests.approval(user, service, now_s, self._settings.longest_s)
 
     def ask(self, user: str, device: str, service: str, now_s: int) -> int:
         """Note a wish; its number. Raises StateError."""

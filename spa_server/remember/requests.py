@@ -139,14 +139,18 @@ class Requests:
             connection.execute("DELETE FROM approval WHERE number = ?", (number,))
         return self.request(number)
 
-    def approval(self, user: str, service: str, now_s: int) -> Approval:
-        """Who lets the user have the service now, and for how long all of them yet do. Raises StateError."""
+    def approval(self, user: str, service: str, now_s: int, longest_s: int) -> Approval:
+        """Who lets the user have the service now, and for how long all of them yet do. Raises StateError.
+
+        One that would hold for longer than any may was given before the clock was set back, and does not count.
+        """
         rows = self._store.rows(
             "SELECT by_user, max(until_s) FROM approval JOIN request USING (number)"
-            " WHERE user = ? AND service = ? AND until_s > ? AND by_user != user GROUP BY by_user",
+            " WHERE user = ? AND service = ? AND until_s > ? AND until_s <= ? AND by_user != user GROUP BY by_user",
             user,
             service,
             now_s,
+            now_s + longest_s,
         )
         if not rows:
             return Approval()

@@ -46,10 +46,10 @@ def test_an_approval_is_on_record_before_it_counts_or_is_none(server: ListeningS
     approve = Knock(START.wall_ms, action=Action.APPROVE, request=number)
     server.records.is_full = True
     assert said(server, bob, approve, 0)[0] is Refusal.NOT_RECORDED
-    assert Requests(server.store).approval("alice", "web", START.wall_s).by == frozenset()
+    assert Requests(server.store).approval("alice", "web", START.wall_s, SETTINGS.longest_s).by == frozenset()
     server.records.is_full = False
     assert said(server, bob, approve, 1) == (None, f"web for alice: approved for {SETTINGS.valid_s} s")
-    assert Requests(server.store).approval("alice", "web", START.wall_s).by == {"user"}
+    assert Requests(server.store).approval("alice", "web", START.wall_s, SETTINGS.longest_s).by == {"user"}
     (record,) = server.records.events
     assert (record.request, record.outcome, record.device) == (number, Outcome.UNKNOWN, "bob-laptop")
 
@@ -69,4 +69,4 @@ def test_a_disabled_device_decides_on_nothing(server: ListeningServer) -> None:
     server.registry.set_enabled("bob-laptop", False)
     knock = Knock(START.wall_ms, action=Action.APPROVE, request=number)
     assert said(server, bob, knock, 0)[0] is Refusal.DEVICE_DISABLED
-    assert Requests(server.store).approval("alice", "web", START.wall_s).by == frozenset()
+    assert Requests(server.store).approval("alice", "web", START.wall_s, SETTINGS.longest_s).by == frozenset()

@@ -15,6 +15,7 @@ from spa_server.remember.requests import MOST_WAITING, Requests, RequestState
 from spa_server.remember.store import Store, open_store
 
 NOW_S = 1_767_225_600
+LONGEST_S = 8 * 3600
 
 
 @pytest.fixture
@@ -44,20 +45,27 @@ def test_the_same_wish_while_one_waits_is_that_one(requests: Requests) -> None:
 def test_an_approval_holds_until_its_time(requests: Requests) -> None:
     number = wish(requests)
     requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
-    approval = requests.approval("alice", "vault", NOW_S)
+    approval = requests.approval("alice", "vault", NOW_S, LONGEST_S)
     assert approval == Approval(frozenset({"bob"}), 60)
-    assert requests.approval("alice", "vault", NOW_S + 59).left_s == 1
+    assert requests.approval("alice", "vault", NOW_S + 59, LONGEST_S).left_s == 1
     for user, service, now_s in (("alice", "vault", NOW_S + 60), ("alice", "web", NOW_S), ("carol", "vault", NOW_S)):
-        assert requests.approval(user, service, now_s).by == frozenset()
+        assert requests.approval(user, service, now_s, LONGEST_S).by == frozenset()
+
+
+def test_an_approval_does_not_grow_when_the_clock_is_set_back(requests: Requests) -> None:
+    number = wish(requests)
+    requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
+    assert requests.approval("alice", "vault", NOW_S - 3600, 1800) == Approval()
+    assert requests.approval("alice", "vault", NOW_S, 1800).by == {"bob"}
 
 
 def test_two_approvals_are_of_two_people_and_hold_as_long_as_both_do(requests: Requests) -> None:
     number = wish(requests)
     requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
     requests.decide(number, "bob", approve=True, until_s=NOW_S + 90, now_s=NOW_S)
-    assert requests.approval("alice", "vault", NOW_S).by == {"bob"}
+    assert requests.approval("alice", "vault", NOW_S, LONGEST_S).by == {"bob"}
     requests.decide(number, "carol", approve=True, until_s=NOW_S + 30, now_s=NOW_S)
-    approval = requests.approval("alice", "vault", NOW_S)
+    approval = requests.approval("alice", "vault", NOW_S, LONGEST_S)
     assert approval == Approval(frozenset({"bob", "carol"}), 30)
 
 
@@ -66,14 +74,14 @@ def test_nobody_approves_or_denies_their_own_wish(requests: Requests) -> None:
     for approve in (True, False):
         with pytest.raises(RegistryError, match="somebody else"):
             requests.decide(number, "alice", approve=approve, until_s=NOW_S + 60, now_s=NOW_S)
-    assert requests.approval("alice", "vault", NOW_S).by == frozenset()
+    assert requests.approval("alice", "vault", NOW_S, LONGEST_S).by == frozenset()
 
 
 def test_a_denial_ends_it_with_what_was_approved_before(requests: Requests) -> None:
     number = wish(requests)
     requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
     requests.decide(number, "carol", approve=False, until_s=0, now_s=NOW_S)
-    assert requests.approval("alice", "vault", NOW_S).by == frozenset()
+    assert requests.approval("alice", "vault", NOW_S, LONGEST_S).by == frozenset()
     assert requests.request(number).state(NOW_S) is RequestState.DENIED
     with pytest.raises(RegistryError, match="denied"):
         requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
@@ -91,7 +99,7 @@ def test_what_was_approved_can_be_taken_back(requests: Requests) -> None:
     number = wish(requests)
     requests.decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
     assert requests.revoke(number).state(NOW_S) is RequestState.REVOKED
-    assert requests.approval("alice", "vault", NOW_S).by == frozenset()
+    assert requests.approval("alice", "vault", NOW_S, LONGEST_S).by == frozenset()
 
 
 def test_a_users_wishes_are_few(requests: Requests) -> None:
@@ -110,7 +118,7 @@ def test_what_another_process_decides_is_seen(requests: Requests, store: Store) 
     number = wish(requests)
     with open_store(store.path.parent) as other:
         Requests(other).decide(number, "bob", approve=True, until_s=NOW_S + 60, now_s=NOW_S)
-    assert requests.approval("alice", "vault", NOW_S).by == {"bob"}
+    assert requests.approval("alice", "vault", NOW_S, LONGEST_S).by == {"bob"}
 
 
 users = st.sampled_from(("alice", "bob", "carol"))
@@ -149,7 +157,7 @@ def test_no_order_of_things_gives_somebody_their_own_approval_or_more_time(
             except RegistryError:
                 continue
             for user in ("alice", "bob", "carol"):
-                approval = requests.approval(user, "vault", now_s)
+                approval = requests.approval(user, "vault", now_s, LONGEST_S)
                 assert user not in approval.by
                 for by in approval.by:
                     mine = (key for key in given if key[1] == by and requests.request(key[0]).user == user)
