@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def approve(number: int, valid_s: int, config_path: Path) -> None:
     with plain_errors(), store_to_edit(config_path, edit) as (config, store):
         until_s = config.approval.until_s(valid_s, now_s())
         done = Requests(store).decide(number, by, approve=True, until_s=until_s, now_s=now_s())
-        post_requests(config.notice_board, Requests(store), now_s())
+        _tell(config, store)
     click.echo(f"approved: {done.user} may have {done.service} until {utc(until_s)}")
 
 
@@ -118,12 +119,10 @@ def deny(number: int, config_path: Path) -> None:
     """
     need_root("denying")
     edit = Edit(DENIED, f"deny request {number}", gives=False, request=number)
-    with plain_errors():
-        with store_to_edit(config_path, edit) as (config, store):
-            done = Requests(store).decide(number, person(), approve=False, until_s=0, now_s=now_s())
-            sources = SourcesOfDevices(store).of(done.device)
-            _tell(config, store)
-        ended = shut_out(config, done.device, sources, edit)
+    by = person()
+    done, ended = _taken_away(
+        config_path, edit, lambda requests: requests.decide(number, by, approve=False, until_s=0, now_s=now_s())
+    )
     click.echo(f"denied: {done.user} does not get {done.service} by it; {ended}")
 
 
@@ -139,12 +138,18 @@ def revoke(number: int, config_path: Path) -> None:
     """
     need_root("taking an approval back")
     edit = Edit(APPROVAL_REVOKED, f"take back what request {number} approved", gives=False, request=number)
+    done, ended = _taken_away(config_path, edit, lambda requests: requests.revoke(number))
+    click.echo(f"revoked: {done.user}, {done.service}; {ended}")
+
+
+def _taken_away(config_path: Path, edit: Edit, take: Callable[[Requests], Request]) -> tuple[Request, str]:
+    """Take something away from who asked, and end what their device has open; the request, and what was ended."""
     with plain_errors():
         with store_to_edit(config_path, edit) as (config, store):
-            done = Requests(store).revoke(number)
+            done = take(Requests(store))
             sources = SourcesOfDevices(store).of(done.device)
             _tell(config, store)
-        click.echo(f"revoked: {done.user}, {done.service}; {shut_out(config, done.device, sources, edit)}")
+        return done, shut_out(config, done.device, sources, edit)
 
 
 def _tell(config: ServerConfig, store: Store) -> None:
