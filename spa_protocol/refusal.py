@@ -28,7 +28,7 @@ class Refusal(Enum):
     KEY_RETIRED = 11, "the device's old key has been retired; use the one it joined with last"
     UNKNOWN_SERVICE = 12, "unknown service {about}: the server protects no service of that name"
     SERVICE_NOT_ALLOWED = 13, "the device's roles do not allow service {about}"
-    NOTHING_ALLOWED = 14, "the device's roles allow no service at all"
+    NOTHING_ALLOWED = 14, "neither role nor policy allows this device any service now"
     NAME_SERVICES = 15, "the device's roles allow more services than one knock opens; name the ones you want"
     SOURCE_NOT_SIGNED = 16, "service {about} opens only to an address named in the signed knock (--source)"
     SOURCE_FAMILY = (

@@ -198,9 +198,10 @@ def shut_out_of(device: DeviceStanding, delegated: Delegated | None) -> Refused 
 
 def _choose(wanted: tuple[str, ...], services: Sequence[Service], judge: JudgeService) -> tuple[Service, ...] | Refused:
     if not wanted:
-        allowed = tuple(service for service in services if judge(service).is_allowed)
+        judged = [(service, judge(service)) for service in services]
+        allowed = tuple(service for service, judgement in judged if judgement.is_allowed)
         if not allowed:
-            return _nothing(services, judge)
+            return _nothing(judged)
         return allowed if len(allowed) <= MAX_SERVICES else Refused(Refusal.NAME_SERVICES)
     by_name = {service.name: service for service in services}
     for name in wanted:
@@ -212,10 +213,9 @@ def _choose(wanted: tuple[str, ...], services: Sequence[Service], judge: JudgeSe
     return tuple(by_name[name] for name in wanted)
 
 
-def _nothing(services: Sequence[Service], judge: JudgeService) -> Refused:
+def _nothing(judged: Sequence[tuple[Service, Judgement]]) -> Refused:
     """Why nothing opens for a knock that names nothing: where a second factor would do, that is said."""
-    for service in services:
-        judgement = judge(service)
+    for service, judgement in judged:
         if judgement.outcome in (Outcome.STEP_UP, Outcome.TOO_RISKY):
             return refused(service.name, judgement)
     return Refused(Refusal.NOTHING_ALLOWED)
