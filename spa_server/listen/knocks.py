@@ -21,7 +21,7 @@ from spa_protocol.keys import Channel
 from spa_protocol.knock import MAX_SERVICES, Action, Knock
 from spa_protocol.refusal import Refusal
 from spa_protocol.seal import NONCE_SIZE, Domain, Opened, unseal
-from spa_protocol.signature import SignatureKind, VerifyingKey
+from spa_protocol.signature import SignatureKind
 from spa_protocol.tag import TAG_SIZE, TagKind, TagPosition
 from spa_server.decide.decision import (
     Closing,
@@ -48,6 +48,7 @@ from spa_server.listen.membership import Membership
 from spa_server.listen.session import Live, begun
 from spa_server.listen.trust import Judging, Trust, Why
 from spa_server.listen.verdict import Verdict, seal_verdict, told
+from spa_server.listen.verifying import NotVerified, verified
 from spa_server.remember.delegations import Delegations, is_revoked
 from spa_server.remember.identity import ServerIdentity
 from spa_server.remember.requests import Request
@@ -181,9 +182,13 @@ class KnockHandler:
     def _judge_knock(self, arrival: Arrival, holder: DeviceHolder, armed: ArmedTag, opened: Opened) -> Verdict | None:
         if not self._is_expected(arrival, holder, opened, MessageType.KNOCK):
             return None
-        read = self._verified(arrival, holder, opened)
-        if not isinstance(read, Knock):
-            return read
+        read = verified(holder, opened, self._identity.public)
+        if isinstance(read, NotVerified):
+            if read.refused.refusal is Refusal.BAD_SIGNATURE:
+                self._refuse_unverified(arrival, Asker(holder), Refusal.BAD_SIGNATURE)
+                return None
+            verdict = self._refuse(arrival, Asker(holder), read.refused)
+            return verdict if read.by_the_device else None
         asker = Asker(holder, read.certificate)
         untimely = self._untimely(read.time_ms, armed.position, arrival.at)
         if untimely is not None:
@@ -283,40 +288,6 @@ class KnockHandler:
         for name, judgement in judging.said.items():
             for error in judgement.errors:
                 log.error("nothing is opened while the policy cannot be evaluated for %s: %s", name, error)
-
-    def _verified(self, arrival: Arrival, holder: DeviceHolder, opened: Opened) -> Knock | Verdict | None:
-        """The knock, its signature verified; else what to answer, which is nothing unless the device signed it."""
-        if holder.delegated:
-            return self._verified_of_delegate(arrival, holder, opened)
-        if not opened.is_signed_by(holder.key, Domain.KNOCK, self._identity.public):
-            self._refuse_unverified(arrival, Asker(holder), Refusal.BAD_SIGNATURE)
-            return None
-        try:
-            knock = Knock.parse(opened.message)
-        except MalformedBody as error:
-            return self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, str(error)))
-        if knock.certificate is not None:
-            return self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, "a certificate of the device's own"))
-        return knock
-
-    def _verified_of_delegate(self, arrival: Arrival, holder: DeviceHolder, opened: Opened) -> Knock | None:
-        """The same by a delegate's key, which stands in the knock, in a certificate that the device has signed."""
-        try:
-            knock = Knock.parse(opened.message)
-        except MalformedBody as error:
-            self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, str(error)))
-            return None
-        certificate = knock.certificate
-        if certificate is None:
-            self._refuse(arrival, Asker(holder), Refused(Refusal.MALFORMED, "no certificate"))
-            return None
-        delegate = VerifyingKey(certificate.key)
-        if not certificate.is_signed_by(holder.key, self._identity.public) or not opened.is_signed_by(
-            delegate, Domain.KNOCK, self._identity.public
-        ):
-            self._refuse_unverified(arrival, Asker(holder), Refusal.BAD_SIGNATURE)
-            return None
-        return knock
 
     def _delegated(self, asker: Asker, now: Instant) -> Delegated | None:
         certificate = asker.certificate
