@@ -147,14 +147,36 @@ def _of_trust(store: Store, context: Context, rounds: int) -> list[Series]:
     users, requests = Users(store), Requests(store)
     at, source, posture = Instant(TIME_MS, 1_000_000), context.source, context.posture
     key = SessionKey(LABEL, source, source, WEB.name)
-    who = {"user": context.user, "device": LABEL, "source": source, "at": at, "posture": posture}
-    more = {"key_created_s": TIME_MS // 1000 - 86_400, "first_use": False, "skew_ms": 0, "renews": False}
+    created_s = TIME_MS // 1000 - 86_400
+
+    def score(_: int) -> object:
+        return watch.assess(
+            user=context.user,
+            device=LABEL,
+            key_created_s=created_s,
+            first_use=False,
+            source=source,
+            at=at,
+            skew_ms=0,
+            posture=posture,
+            renews=False,
+        )
+
+    def look_for_an_approval(_: int) -> object:
+        return requests.approval(context.user, WEB.name, at.wall_s, 60)
+
+    def learn(_: int) -> object:
+        watch.granted(user=context.user, device=LABEL, source=source, at=at, posture=posture)
+        return None
+
     return [
-        _timed("score the risk", rounds, lambda _: watch.assess(**who, **more)),  # type: ignore[arg-type]
+        _timed("score the risk", rounds, score),
         _timed("look for a second factor (SQLite)", rounds, lambda _: users.factor_age_s(LABEL, at.wall_s)),
-        _timed("look for an approval (SQLite)", rounds, lambda _: requests.approval(context.user, WEB.name, at.wall_s)),
+        _timed(
+            "look for an approval (SQLite)", rounds, lambda _: requests.approval(context.user, WEB.name, at.wall_s, 60)
+        ),
         _timed("note the session (SQLite)", rounds, lambda number: record.write({key: f"{number:400}"})),
-        _timed("learn what is usual", rounds, lambda _: watch.granted(**who)),  # type: ignore[arg-type]
+        _timed("learn what is usual", rounds, learn),
     ]
 
 
