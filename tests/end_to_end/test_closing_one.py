@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.running import NETWORK_USER, WEB, RunningServer, enrolled, open_folder
+from tests.end_to_end.governed import governed
+from tests.end_to_end.running import WEB, RunningServer, enrolled
 from tests.lab import Lab
 
 VAULT = '[service.vault]\nudp = [9443]\nroles = ["admin"]\n'
@@ -19,21 +20,8 @@ unless { context.posture.known };
 
 @pytest.fixture
 def server(lab: Lab) -> Iterator[RunningServer]:
-    with open_folder() as folder:
-        made = RunningServer(lab, folder, WEB + VAULT)
-        policy = folder / "policy.cedar"
-        policy.write_text(POLICY)
-        made.configure(
-            WEB + VAULT,
-            addresses=[str(made.host.ipv4), str(made.host.ipv6)],
-            state_folder=str(made.state),
-            control_socket=str(made.control_socket),
-            user=NETWORK_USER,
-            slots=64,
-            policy_file=str(policy),
-        )
-        with made:
-            yield made
+    with governed(lab, WEB + VAULT, POLICY) as running:
+        yield running
 
 
 def test_to_close_one_service_says_nothing_against_another(server: RunningServer, lab: Lab) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from spa_server.remember.one_time import STEP_S, code_of
+from tests.end_to_end.governed import governed
 from tests.end_to_end.laptop import SCRIPTS
-from tests.end_to_end.running import NETWORK_USER, WEB, Laptop, RunningServer, enrolled, open_folder
+from tests.end_to_end.running import WEB, Laptop, RunningServer, enrolled
 from tests.end_to_end.terminal import Terminal
 from tests.end_to_end.test_users import secret_on
 from tests.lab import Lab
@@ -28,21 +29,8 @@ when { resource.needs_approval && context.approval.count < 1 };
 
 @pytest.fixture
 def server(lab: Lab) -> Iterator[RunningServer]:
-    with open_folder() as folder:
-        made = RunningServer(lab, folder, WEB + VAULT)
-        policy = folder / "policy.cedar"
-        policy.write_text(POLICY)
-        made.configure(
-            WEB + VAULT,
-            addresses=[str(made.host.ipv4), str(made.host.ipv6)],
-            state_folder=str(made.state),
-            control_socket=str(made.control_socket),
-            user=NETWORK_USER,
-            slots=64,
-            policy_file=str(policy),
-        )
-        with made:
-            yield made
+    with governed(lab, WEB + VAULT, POLICY) as running:
+        yield running
 
 
 @pytest.fixture

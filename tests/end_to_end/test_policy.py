@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from spa_protocol.refusal import Refusal
+from tests.end_to_end.governed import governed
 from tests.end_to_end.laptop import ask_udp
-from tests.end_to_end.running import NETWORK_USER, WEB, Laptop, RunningServer, enrolled, open_folder
+from tests.end_to_end.running import WEB, Laptop, RunningServer, enrolled, open_folder
 from tests.lab import Lab
 
 CONFIGURATION, REFUSED = 5, 3
@@ -22,21 +23,8 @@ NO_VAULT = '@id("no-vault") forbid (principal, action, resource == Service::"vau
 
 @pytest.fixture
 def server(lab: Lab) -> Iterator[RunningServer]:
-    with open_folder() as folder:
-        made = RunningServer(lab, folder, WEB + VAULT, slots=64)
-        policy = folder / "policy.cedar"
-        policy.write_text(ROLES)
-        made.configure(
-            WEB + VAULT,
-            addresses=[str(made.host.ipv4), str(made.host.ipv6)],
-            state_folder=str(made.state),
-            control_socket=str(made.control_socket),
-            user=NETWORK_USER,
-            slots=64,
-            policy_file=str(policy),
-        )
-        with made:
-            yield made
+    with governed(lab, WEB + VAULT, ROLES) as running:
+        yield running
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from spa_protocol.posture import Fact, Posture
 from spa_protocol.refusal import Refusal
 from spa_server.remember.one_time import STEP_S, code_of
 from tests.end_to_end.crafting import Keys, now_ms
+from tests.end_to_end.governed import write
 from tests.end_to_end.laptop import ask_udp
-from tests.end_to_end.running import NETWORK_USER, Laptop, RunningServer, enrolled, open_folder
+from tests.end_to_end.running import Laptop, RunningServer, enrolled, open_folder
 from tests.end_to_end.test_continuous import flows_until_reset, stream, told
 from tests.lab import Host, Lab
 from tests.stalls import wait_until
@@ -43,17 +44,7 @@ def alice(server: RunningServer, lab: Lab) -> Laptop:
 
 def go_by(server: RunningServer, policy: str, services: str = WEB, more: str = "") -> None:
     """Have the server judge by that policy."""
-    path = server.folder / "policy.cedar"
-    path.write_text(policy)
-    server.configure(
-        services + more,
-        addresses=[str(server.host.ipv4), str(server.host.ipv6)],
-        state_folder=str(server.state),
-        control_socket=str(server.control_socket),
-        user=NETWORK_USER,
-        slots=64,
-        policy_file=str(path),
-    )
+    write(server, services + more, policy)
     server.command("reload")
 
 

@@ -15,25 +15,10 @@ from spa_server.listen.clock import Instant
 from spa_server.listen.gate import HolderId
 from spa_server.listen.session import Live
 from spa_server.remember.sessions import SessionKey
+from tests.server.decide.asked import context
 
 SERVER = IPv4Address("198.51.100.1")
-CONTEXT = Context(
-    user="alice",
-    roles=frozenset({"admin"}),
-    device="alice-laptop",
-    delegate="",
-    attested=False,
-    posture=None,
-    posture_age_s=None,
-    risk=0,
-    source=IPv4Address("192.0.2.7"),
-    hour=12,
-    minute=0,
-    weekday=3,
-    mfa_age_s=None,
-    approval=Approval(),
-    renews=False,
-)
+CONTEXT = context()
 
 
 def key_of(label: str = "alice-laptop", service: str = "web", source: str = "192.0.2.7") -> SessionKey:
