@@ -163,8 +163,8 @@ class FirewallLink:
             self.is_stale |= isinstance(error, FirewallStale)
             raise GrantFailed(str(error)) from error
         # What the device has been told of is not to be taken back.
-        self._unanswered = [each for each in self._unanswered if not _is_same_way(each, grant, label)]
-        self._unconfirmed = [each for each in self._unconfirmed if not _is_same_way(each, grant, label)]
+        self._unanswered = [left for each in self._unanswered if (left := _without(each, grant, label))]
+        self._unconfirmed = [left for each in self._unconfirmed if (left := _without(each, grant, label))]
         return left_s
 
     def close_leases(self, closing: Closing, label: str) -> tuple[Service, ...]:
@@ -248,7 +248,15 @@ class FirewallLink:
         self._unanswered = [*self._unanswered, _Unconfirmed(closing, label, end_ms)][-MOST_UNCONFIRMED:]
 
 
-def _is_same_way(each: _Unconfirmed, grant: Grant, label: str) -> bool:
-    """Whether the grant is to the same device on the same way, so that closing what is in doubt would end it."""
-    ends = grant.source, grant.destination
-    return each.label == label and (each.closing.source, each.closing.destination) == ends
+def _without(each: _Unconfirmed, grant: Grant, label: str) -> _Unconfirmed | None:
+    """What stays in doubt after the grant: closing that must not end what the grant opened.
+
+    A service of other hosts is open to a source whatever address the knock went to.
+    """
+    closing = each.closing
+    if (each.label, closing.source) != (label, grant.source):
+        return each
+    here = closing.destination == grant.destination
+    had = {item.service.name for item in grant.services if here or item.service.hosts}
+    left = tuple(service for service in closing.services if service.name not in had)
+    return replace(each, closing=replace(closing, services=left)) if left else None
