@@ -191,12 +191,13 @@ def test_no_kill_leaves_a_grant_without_a_record(site: Site) -> None:
     keys = [site.keys, *(enrolled(site.server, site.alice.host, f"more-{number}").keys() for number in range(2))]
     site.watch.new()
     granted = 0
+    longest_s = 0.006
     to = (str(site.lab.server.ipv4), 62201)
     before = len(told(site, "granting"))
     for trial in range(KILLS):
         with udp_socket(site.alice.host, site.lab.server.ipv4) as sock:
             sock.sendto(keys[trial % len(keys)].knock("web"), to)
-            time.sleep(chance.uniform(0, 0.006))  # the moment of the kill is what is tried
+            time.sleep(chance.uniform(0, longest_s))  # the moment of the kill is what is tried
             pids = list(site.server.pids)
             chance.shuffle(pids)
             for pid in pids:
@@ -204,7 +205,9 @@ def test_no_kill_leaves_a_grant_without_a_record(site: Site) -> None:
         assert site.server.process is not None
         site.server.process.wait(20)
         site.server.stop()
-        granted += site.watch.new()
+        new = site.watch.new()
+        granted += new
+        longest_s *= 0.8 if new else 1.25  # about the moment of the grant, however fast the machine is
         on_record = len(told(site, "granting")) - before
         assert granted <= on_record, f"{granted} grants and {on_record} records"
         take_back_leases(site.lab.server)
